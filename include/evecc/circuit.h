@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT
+ * circuit.h - decides what to tell the cloud about one circuit next, and when.
+ *
+ * Pure: no I/O, no clock, no allocation.  Feed it facts, ask it for a request, report how the
+ * request ended.  NOW_MS is monotonic milliseconds and never goes back.
+ *
+ * Invariants
+ *   - without a wish nothing is sent; only the newest wish is sent, older ones are merged;
+ *   - at most one request of each lane is out: one that writes, one that reads;
+ *   - a first change leaves at once; then a decrease keeps decrease_interval_ms and an increase
+ *     increase_interval_ms since the last; urgent decreases and the watchdog's fallback wait for
+ *     neither and may use the budget's reserve; unchanged values are not sent;
+ *   - budgets are never exceeded;
+ *   - 2xx means accepted, only a read-back or a report of the charger means confirmed (N5);
+ *   - every accepted wish ends in exactly one of confirmed, merged, expired, rejected, or is
+ *     pending. */
+#ifndef EVECC_CIRCUIT_H
+#define EVECC_CIRCUIT_H
+
+#include "evecc/budget.h"
+#include "evecc/charger.h"
+#include "evecc/err.h"
+#include "evecc/phase.h"
+#include "evecc/telemetry.h"
+
+enum { CHARGERS_MAX = 8 }; /* on one circuit */
+
+struct circuit_config {
+    struct phase_config phase; /* may_switch is set by the circuit from facts */
+    uint64_t increase_interval_ms;
+    uint64_t decrease_interval_ms;
+    uint16_t deadman_min; /* time-to-live of each setpoint in the cloud; 0: none */
+    bool start_boost;     /* start a paused charger at 7 A when 6 A is asked */
+};
+
+enum request_kind {
+    REQUEST_SET,      /* POST the three currents, with ttl_min when that is not 0 */
+    REQUEST_READBACK, /* GET the circuit's settings */
+    REQUEST_OBSERVE   /* GET the observations of chargers[charger] */
+};
+
+struct request {
+    enum request_kind kind;
+    struct amps amps;
+    uint16_t ttl_min;
+    uint8_t charger; /* index as given to circuit_found() */
+};
+
+/* How a request ended. */
+struct outcome {
+    enum request_kind kind;
+    enum err err; /* ERR_OK: answered 200 or 202 and understood */
+    uint16_t http_status;
+    int64_t retry_after_s; /* negative: none */
+    uint16_t reported_da[PHASES]; /* REQUEST_READBACK: dynamic currents, NA_U16 for null */
+};
+
+/* Something worth a line in the log; the core itself does not log. */
+enum circuit_event {
+    CIRCUIT_NO_EVENT = 0,
+    CIRCUIT_CONFIRMED = 1u << 0,
+    CIRCUIT_REFUSED = 1u << 1,
+    CIRCUIT_TIMED_OUT = 1u << 2,
+    CIRCUIT_WATCHDOG = 1u << 3,
+    CIRCUIT_EXPIRED = 1u << 4,
+    CIRCUIT_OVERRIDDEN = 1u << 5,
+    CIRCUIT_RECOVERED = 1u << 6
+};
+
+struct circuit {
+    struct circuit_config cfg;
+    struct want want;
+    struct phase_memory phases;
+    struct charger charger[CHARGERS_MAX];
+    struct budget own; /* 40 setpoints in 600 s: 4 a minute in the long run (easee-api 8.5) */
+    struct wish_counts wishes;
+
+    /* discovery */
+    uint8_t chargers; /* known on this circuit */
+    bool found, alone;
+    enum err lost; /* why it was not found */
+
+    /* what holds: the newest choice, what left, what the charger confirmed */
+    struct phase_choice choice;
+    struct amps target, sent, confirmed;
+    bool target_known, sent_known, confirmed_known;
+    uint8_t binding;
+    uint64_t sent_wish, confirmed_wish, rejected_wish, ended_wish; /* want.id; 0: none */
+    uint64_t sent_at_ms, accepted_at_ms, confirmed_at_ms;
+    uint16_t confirmed_seq;
+    uint16_t round_trip_ms;
+
+    /* lanes */
+    bool writing, reading;
+    struct request read;
+
+    /* verdict */
+    bool awaiting;              /* accepted by the cloud, the charger has not confirmed */
+    uint8_t readbacks;          /* asked for the setpoint on its way */
+    uint8_t resends;            /* of the same value because no confirmation came */
+    uint64_t readback_at_ms;    /* next; NEVER */
+    bool not_confirmed;
+
+    /* errors */
+    enum err result;
+    uint16_t http_status;
+    uint16_t failures;
+    uint64_t retry_at_ms; /* no write before; 0 */
+    uint32_t random;
+
+    /* fallback */
+    bool tripped, expired;
+    uint64_t tripped_at_ms, tripped_wish;
+    struct amps fallback;
+    uint32_t trips;
+
+    /* somebody else */
+    uint8_t reasserted;          /* times within the window */
+    uint64_t reasserted_from_ms; /* start of the window of 10 minutes */
+    uint64_t foreign_at_ms;      /* NEVER: nobody interferes */
+    bool foreign;
+    uint32_t reasserts, foreign_commands;
+
+    /* observation */
+    uint64_t observe_at_ms[CHARGERS_MAX];
+    bool observed[CHARGERS_MAX]; /* answered or failed at least once */
+    uint64_t grid_wait_until_ms; /* hold the first setpoint for the grid type until */
+    uint32_t clears, resent, refreshes; /* of struct want, as seen last */
+
+    uint32_t events; /* bits of enum circuit_event, taken by circuit_events() */
+};
+
+/* SEED varies the jitter of back-offs between circuits. */
+void circuit_init(struct circuit *c, const struct circuit_config *cfg, uint32_t seed);
+
+/* The newest wish.  An id that is not higher than the last one only updates the watchdog, its
+ * settings and the actions. */
+void circuit_want(struct circuit *c, const struct want *w, uint64_t now_ms);
+
+/* Discovery found the circuit with CHARGERS chargers (1 to CHARGERS_MAX; more are not
+ * observed); ALONE: it is exactly one. */
+void circuit_found(struct circuit *c, unsigned chargers, bool alone, uint64_t now_ms);
+
+/* Discovery failed for good until it is tried again: ERR_SITE_UNKNOWN, ERR_CIRCUIT_UNKNOWN... */
+void circuit_lost(struct circuit *c, enum err err);
+
+/* One observation of charger number CHARGER; as charger_observe(). */
+void circuit_observe(struct circuit *c, unsigned charger, const struct observation *o,
+                     int64_t cloud_unix_ms, uint64_t now_ms);
+
+/* Re-decides what is wanted at NOW_MS: watchdog, validity, phases, dwell.  Called by
+ * circuit_next() and circuit_wake(); separate for tests. */
+void circuit_decide(struct circuit *c, uint64_t now_ms);
+
+/* How pressing the next setpoint is, to choose between circuits that share a budget:
+ * 0 nothing to send now, 1 an increase, 2 a decrease, 3 an urgent decrease or a fallback. */
+unsigned circuit_press(struct circuit *c, const struct budgets *b, uint64_t now_ms);
+
+/* The next request to start now, counted against B and against the circuit's own budget.
+ * False: none now.  The caller starts it and reports with circuit_done(). */
+bool circuit_next(struct circuit *c, struct budgets *b, uint64_t now_ms, struct request *ret);
+
+/* When circuit_next() may have something to do, if nothing new is learned; NEVER. */
+uint64_t circuit_wake(struct circuit *c, const struct budgets *b, uint64_t now_ms);
+
+/* A request ended.  ERR_UNAUTHORISED and ERR_BLOCKED: it did not count, ask again later. */
+void circuit_done(struct circuit *c, struct budgets *b, const struct outcome *o,
+                  uint64_t now_ms);
+
+/* Fills RET but for .connection, which is the session's to say. */
+void circuit_status(const struct circuit *c, const struct budgets *b, uint64_t now_ms,
+                    struct status *ret);
+
+/* Events since the last call, bits of enum circuit_event. */
+uint32_t circuit_events(struct circuit *c);
+
+#endif

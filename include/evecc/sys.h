@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT
+ * sys.h - the operating system's part: clocks, signals as a descriptor, service notification. */
+#ifndef EVECC_SYS_H
+#define EVECC_SYS_H
+
+#include "evecc/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Monotonic milliseconds (CLOCK_MONOTONIC).  Read once per wake-up, after the wait. */
+uint64_t sys_now_ms(void);
+
+/* Wall clock: seconds, milliseconds since 1970.  For display and for the cloud, never to decide. */
+uint64_t sys_unix_s(void);
+int64_t sys_unix_ms(void);
+
+/* Random bits for jitter, not for secrets. */
+uint32_t sys_random(void);
+
+/* Blocks SIGTERM, SIGINT, SIGHUP (in this thread and all it starts) and ignores SIGPIPE; returns
+ * a descriptor that becomes readable, or -1 with errno. */
+int sys_signals(void);
+
+/* The next signal waiting in FD, 0: none. */
+int sys_signal_next(int fd);
+
+/* Tells the service manager STATE ("READY=1", "STOPPING=1", "RELOADING=1", "WATCHDOG=1",
+ * "STATUS=..."); does nothing without NOTIFY_SOCKET.  Never blocks. */
+void sys_notify(const char *state);
+
+/* Half the watchdog period of the service manager in milliseconds, 0: none is asked for. */
+uint64_t sys_watchdog_ms(void);
+
+/* No core dump and no ptrace of this process: it holds a password and a token. */
+void sys_protect_memory(void);
+
+#endif
