@@ -165,6 +165,7 @@ struct telemetry {
 
 /* How far the newest wish has come: registers 7300-7337. */
 struct progress {
+    uint64_t wish_id;         /* want.id all of this is about; a newer wish was not seen yet */
     uint64_t sent_at_ms;      /* last call that carried a setpoint */
     uint64_t confirmed_at_ms; /* last confirmation by the charger */
     uint64_t tripped_at_ms;   /* watchdog; NEVER: not tripped */

@@ -48,7 +48,7 @@ struct reg_range {
 
 /* One row of the table, for the documentation, the CSV, the command line tool and the tests. */
 struct reg_row {
-    const char *name; /* lower case with underscores, e.g. "power_limit" */
+    const char *name; /* as in registers.def, e.g. "POWER_LIMIT" */
     const char *unit; /* "W", "0.1 A", "s", ""... */
     const char *meaning;
     struct reg_range range; /* of writable rows */
