@@ -1,19 +1,29 @@
 # evecc: everything a developer types.  No generated build system.
 #
-#   make            build eveccd and easeesim        make run      a simulated cloud and a gateway
-#   make check      unit tests, seconds              make test     everything, with its set-up
-#   make SANITIZE=address,undefined check            make lint     format and static analysis
+#   make            build eveccd and easeesim into build/
+#   make run        a simulated cloud and a gateway on this machine, to try things out
+#   make test       everything that can be checked; its last line counts
+#   make check      unit tests only, seconds
+#   make lint       format and static analysis
+#   make bench      speed beside libmodbus's own server and a bare echo
+#   make fuzz       every parser for FUZZ_SECONDS (60) each
+#   make docs       the documents made from the tables       make check-docs     are they fresh?
+#   make check-pure the core does no I/O, takes no lock, reads no clock
+#   make install    DESTDIR= PREFIX=/usr/local               make setup, make clean
+#
+# SANITIZE=address,undefined, CC=clang and WERROR=1 go with most of them; sanitized and clang
+# builds live beside the plain one.
+
+PREFIX       ?= /usr/local
+FUZZ_SECONDS ?= 60
+PKG_CONFIG   ?= pkg-config
 
 comma := ,
-B := build$(addprefix -,$(subst $(comma),-,$(SANITIZE)))$(if $(filter clang%,$(CC)),-clang)
+B := build$(addprefix -,$(subst $(comma),-,$(SANITIZE)))$(if $(findstring clang,$(CC)),-clang)
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-PKGS     := libmodbus libcurl libcjson
-PKGS_SIM := libwebsockets libcjson
-PKG_CONFIG ?= pkg-config
-
-CPPFLAGS += -Iinclude -D_GNU_SOURCE -DEVECC_VERSION='"$(VERSION)"'
+CPPFLAGS += -Iinclude -D_GNU_SOURCE
 CFLAGS   ?= -O2 -g
 WARN     := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
             -Wmissing-prototypes -Wvla -Wwrite-strings -Wundef -Wformat=2 -Wcast-qual
@@ -27,17 +37,29 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack
 endif
 ALL_LDFLAGS += $(LDFLAGS) -pthread
 
-DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
-DEP_LIBS   := $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null) -liniparser
-SIM_LIBS   := $(shell $(PKG_CONFIG) --libs $(PKGS_SIM) 2>/dev/null) -lm
-TEST_LIBS  := $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
+DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags libmodbus libcurl libcjson 2>/dev/null)
+DEP_LIBS   := $(shell $(PKG_CONFIG) --libs libmodbus libcurl libcjson 2>/dev/null) -liniparser
+SIM_CFLAGS := $(shell $(PKG_CONFIG) --cflags libwebsockets libcjson 2>/dev/null)
+SIM_LIBS   := $(shell $(PKG_CONFIG) --libs libwebsockets libcjson 2>/dev/null) -lm
+TEST_LIBS  := $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null) -lm
 
-# The pure core: no I/O, no clock, no lock.  easee_msg also imports cJSON.
-CORE  := mbap regmap acl phase budget session circuit telemetry easee_msg err
+# The pure core.  Its objects may import each other and what stands here, nothing else.
+CORE := $(filter $(basename $(notdir $(wildcard src/*.c))),mbap regmap acl phase budget session \
+                 circuit telemetry easee_msg err)
+PURE := memchr memcmp memcpy memmove memset strchr strcmp strlen strncmp strnlen \
+        __memcpy_chk __memmove_chk __memset_chk __stack_chk_fail _GLOBAL_OFFSET_TABLE_
+PURE_acl       := inet_pton
+PURE_easee_msg := cJSON_%
+
 SRCS  := $(filter-out src/main.c,$(wildcard src/*.c))
 OBJS  := $(SRCS:src/%.c=$B/%.o)
-SIM   := $(patsubst tools/easeesim/%.c,$B/easeesim.d/%.o,$(wildcard tools/easeesim/*.c))
+SIM   := $(patsubst tools/easeesim/%.c,$B/sim/%.o,$(wildcard tools/easeesim/*.c))
 TESTS := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/test_*.c))
+BENCH := $(patsubst tests/bench/%.c,$B/bench/%,$(wildcard tests/bench/*.c))
+FUZZ  := $(patsubst tests/fuzz/%.c,$B/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+DOCS  := $(patsubst tools/docgen/%.c,$B/docgen/%,$(wildcard tools/docgen/*.c))
+OURS  := $(shell git ls-files '*.[ch]' 2>/dev/null || find src include tools tests -name '*.[ch]')
+SCRIPTS := tools/setup .ci/run
 
 all: $(if $(wildcard src/main.c),$B/eveccd) $(if $(SIM),$B/easeesim)
 
@@ -54,20 +76,104 @@ $B/easeesim: $(SIM)
 $B/%.o: src/%.c | $B
 	$(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) -c -o $@ $<
 
-$B/easeesim.d/%.o: tools/easeesim/%.c | $B
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
+$B/sim/%.o: tools/easeesim/%.c | $B
+	$(CC) $(CPPFLAGS) $(SIM_CFLAGS) $(ALL_CFLAGS) -c -o $@ $<
+
+PROGRAM = $(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $B/libevecc.a
 
 $B/tests/%: tests/unit/%.c $B/libevecc.a | $B
-	$(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $B/libevecc.a $(TEST_LIBS) $(DEP_LIBS) -lm
+	$(PROGRAM) $(TEST_LIBS) $(DEP_LIBS)
 
-$B:
-	@mkdir -p $B $B/tests $B/easeesim.d
+$B/bench/%: tests/bench/%.c $B/libevecc.a | $B
+	$(PROGRAM) $(DEP_LIBS)
+
+$B/docgen/%: tools/docgen/%.c $B/libevecc.a | $B
+	$(PROGRAM) $(DEP_LIBS)
+
+# Only what tells the version is compiled again when it changes.
+VERSIONED := $(shell grep -ls EVECC_VERSION src/*.c tools/easeesim/*.c)
+VERSIONED := $(patsubst tools/easeesim/%.c,$B/sim/%.o,$(VERSIONED:src/%.c=$B/%.o))
+$(VERSIONED): CPPFLAGS += -DEVECC_VERSION='"$(VERSION)"'
+$(VERSIONED): $B/version
+$B/version: FORCE | $B
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
+
+$B: | need
+	@mkdir -p $B $B/tests $B/bench $B/docgen $B/fuzz $B/sim
+
+# A sentence instead of a page of compiler errors.
+need:
+	@tools/setup --check build
+
+setup:
+	@tools/setup test
+
+# The build is a make of its own: this one looked for the libraries before set-up.
+run:
+	@tools/setup run
+	@+$(MAKE) --no-print-directory all
+	@exec tools/run $B
+
+test:
+	@tools/setup test
+	@exec tests/run
 
 check: $(TESTS)
 	@for t in $(TESTS); do $$t || exit 1; done
 
+tests: $(TESTS)
+
+$(TESTS): | need-cmocka
+need-cmocka:
+	@tools/setup --check build libcmocka-dev
+
+IMPORTS = $(filter-out U,$(shell nm -u $B/$1.o))
+EXPORTS = $(filter-out U,$(shell nm -j --defined-only --extern-only $(CORE:%=$B/%.o)))
+check-pure: $(CORE:%=$B/%.o)
+	@$(if $(SANITIZE),echo "skipped: a sanitizer adds imports",$(foreach m,$(CORE),\
+	    $(foreach bad,$(filter-out $(PURE) $(PURE_$m) $(EXPORTS),$(call IMPORTS,$m)),\
+	        echo "$m is not pure: it imports $(bad)" >&2; impure=1;)) test -z "$$impure")
+
+lint:
+	clang-format --dry-run -Werror $(OURS)
+	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
+	    --suppressions-list=.cppcheck -j2 -Iinclude -D_GNU_SOURCE -DEVECC_VERSION='""' \
+	    src tools tests
+	clang-tidy --quiet $(filter src/%.c tools/%.c,$(OURS)) -- -std=c11 \
+	    $(CPPFLAGS) $(DEP_CFLAGS) $(SIM_CFLAGS) -DEVECC_VERSION='""'
+	shellcheck $(SCRIPTS)
+
+bench: $B/eveccd $B/easeesim $(BENCH)
+	@exec tests/bench/run $B
+
+# libFuzzer is clang's; the library is instrumented for it, in a folder of its own.
+fuzz:
+	@+$(MAKE) --no-print-directory CC=clang B=build-fuzz \
+	    SANITIZE=fuzzer-no-link,address,undefined run-fuzzers
+
+$B/fuzz/%: tests/fuzz/%.c $B/libevecc.a | $B
+	$(PROGRAM) -fsanitize=fuzzer $(DEP_LIBS)
+
+run-fuzzers: $(FUZZ)
+	@for f in $(FUZZ); do name=$${f##*/fuzz_}; mkdir -p $B/corpus/$$name; \
+	    echo "fuzz $$name, $(FUZZ_SECONDS) s"; \
+	    $$f -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
+	        -artifact_prefix=$B/$$name- $B/corpus/$$name \
+	        $$(ls -d tests/fuzz/corpus/$$name 2>/dev/null) || exit 1; done
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/evecc
+	install $B/eveccd $(DESTDIR)$(PREFIX)/sbin
+	install $B/easeesim $(DESTDIR)$(PREFIX)/bin
+	install -m 644 README.md LICENSE $(wildcard doc/*.md doc/*.csv etc/evecc.conf) \
+	    $(DESTDIR)$(PREFIX)/share/doc/evecc
+	$(foreach page,$(wildcard doc/*.[1-8] tools/easeesim/*.[1-8]),\
+	    install -D -m 644 $(page) \
+	    $(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page));)
+
 clean:
 	rm -rf build build-*
 
--include $(wildcard $B/*.d $B/tests/*.d $B/easeesim.d/*.d)
-.PHONY: all check clean
+-include $(wildcard $B/*.d $B/tests/*.d $B/bench/*.d $B/docgen/*.d $B/fuzz/*.d $B/sim/*.d)
+.PHONY: all need setup run test check tests need-cmocka check-pure lint bench run-fuzzers fuzz \
+        install clean FORCE
