@@ -1,19 +1,26 @@
 /* SPDX-License-Identifier: MIT
  * circuit.h - decides what to tell the cloud about one circuit next, and when.
  *
- * Pure: no I/O, no clock, no allocation.  Feed it facts, ask it for a request, report how the
- * request ended.  NOW_MS is monotonic milliseconds and never goes back.
+ * Pure: no I/O, no clock, no allocation.  Feed it facts, ask it for a request, report how
+ * the request ended.  NOW_MS is monotonic milliseconds and never goes back.
+ *
+ * Setpoints go out on the writing lane; the verdict comes from a read-back 1 s after the
+ * cloud accepted, then less often, or from the charger's own report.  Without one for 20
+ * s the same setpoint is sent once more, then the fault is shown and a slow retry kept.
  *
  * Invariants
- *   - without a wish nothing is sent; only the newest wish is sent, older ones are merged;
+ *   - without a wish nothing is sent; only the newest wish is sent, older ones are
+ * merged;
  *   - at most one request of each lane is out: one that writes, one that reads;
- *   - a first change leaves at once; then a decrease keeps decrease_interval_ms and an increase
- *     increase_interval_ms since the last; urgent decreases and the watchdog's fallback wait for
- *     neither and may use the budget's reserve; unchanged values are not sent;
+ *   - a first change leaves at once; then a decrease keeps decrease_interval_ms and an
+ * increase increase_interval_ms since the last; urgent decreases and the watchdog's
+ * fallback wait for neither and may use the budget's reserve; unchanged values are not
+ * sent;
  *   - budgets are never exceeded;
- *   - 2xx means accepted, only a read-back or a report of the charger means confirmed (N5);
- *   - every accepted wish ends in exactly one of confirmed, merged, expired, rejected, or is
- *     pending. */
+ *   - 2xx means accepted, only a read-back or a report of the charger means confirmed
+ * (N5);
+ *   - every accepted wish ends in exactly one of confirmed, merged, expired, rejected, or
+ * is pending. */
 #ifndef EVECC_CIRCUIT_H
 #define EVECC_CIRCUIT_H
 
@@ -52,7 +59,8 @@ struct outcome {
     enum err err; /* ERR_OK: answered 200 or 202 and understood */
     uint16_t http_status;
     int64_t retry_after_s; /* negative: none */
-    uint16_t reported_da[PHASES]; /* REQUEST_READBACK: dynamic currents, NA_U16 for null */
+    uint16_t
+        reported_da[PHASES]; /* REQUEST_READBACK: dynamic currents, NA_U16 for null */
 };
 
 /* Something worth a line in the log; the core itself does not log. */
@@ -67,81 +75,100 @@ enum circuit_event {
     CIRCUIT_RECOVERED = 1u << 6
 };
 
+/* The setpoint in force as far as we know.  UNSURE: the charger may still have BEFORE,
+ * because a call ended without a verdict, or has something else, because somebody
+ * interfered; the setpoint must be sent again. */
+struct circuit_sent {
+    struct phase_memory phases;
+    struct amps amps, before;
+    bool known, unsure;
+    bool awaiting; /* accepted by the cloud, not confirmed by the charger yet */
+    uint8_t readbacks;
+    uint16_t seq;
+    uint64_t wish;           /* want.id it stands for, */
+    uint64_t wished_at_ms;   /* and when that was accepted */
+    uint64_t at_ms;          /* when it left; NEVER */
+    uint64_t accepted_at_ms; /* when the cloud accepted it */
+    uint64_t readback_at_ms; /* the next read-back; NEVER */
+};
+
+struct circuit_counts {
+    uint32_t trips, reasserts, foreign_commands;
+};
+
+/* Held by value, looked into by circuit.c and its tests only. */
 struct circuit {
     struct circuit_config cfg;
     struct want want;
-    struct phase_memory phases;
-    struct charger charger[CHARGERS_MAX];
-    struct budget own; /* 40 setpoints in 600 s: 4 a minute in the long run (easee-api 8.5) */
     struct wish_counts wishes;
+    uint64_t ended_wish; /* want.id of the newest wish that is no longer pending */
 
-    /* discovery */
-    uint8_t chargers; /* known on this circuit */
+    /* where it is */
+    struct charger charger[CHARGERS_MAX];
+    uint8_t chargers;
     bool found, alone;
-    enum err lost; /* why it was not found */
+    enum err lost;               /* why it was not found, or is gone */
+    uint64_t grid_wait_until_ms; /* the first setpoint waits for the grid type until */
 
-    /* what holds: the newest choice, what left, what the charger confirmed */
+    /* what follows from the wish */
     struct phase_choice choice;
-    struct amps target, sent, confirmed;
-    bool target_known, sent_known, confirmed_known;
-    uint8_t binding;
-    uint64_t sent_wish, confirmed_wish, rejected_wish, ended_wish; /* want.id; 0: none */
-    uint64_t sent_at_ms, accepted_at_ms, confirmed_at_ms;
-    uint16_t confirmed_seq;
-    uint16_t round_trip_ms;
+    bool tripped, expired; /* the watchdog, the validity: the fallback is in force */
+    struct amps ceiling;   /* what was allowed when the fallback began: it never raises */
+    uint64_t tripped_at_ms;
+    uint32_t clears, resends, refreshes; /* of struct want, as seen last */
 
-    /* lanes */
+    struct circuit_sent sent, undo; /* what left last; what was so before it */
+    struct amps confirmed;
+    bool confirmed_known;
+    uint64_t confirmed_at_ms;
+    uint16_t confirmed_seq, round_trip_ms;
+
+    /* lanes: one request that writes, one that reads */
     bool writing, reading;
-    struct request read;
+    uint8_t reading_charger;
 
     /* verdict */
-    bool awaiting;              /* accepted by the cloud, the charger has not confirmed */
-    uint8_t readbacks;          /* asked for the setpoint on its way */
-    uint8_t resends;            /* of the same value because no confirmation came */
-    uint64_t readback_at_ms;    /* next; NEVER */
     bool not_confirmed;
+    uint8_t repeats;        /* of a setpoint that was not confirmed */
+    uint64_t slow_until_ms; /* the same value is not sent again before */
 
     /* errors */
     enum err result;
-    uint16_t http_status;
-    uint16_t failures;
-    uint64_t retry_at_ms; /* no write before; 0 */
+    uint16_t http_status, failures;
+    uint64_t retry_at_ms;
+    struct amps refused; /* the cloud will not have it before refused_until_ms, */
+    uint64_t refused_until_ms, refused_wish; /* nor ever again for this wish if */
+    bool refused_for_good;
     uint32_t random;
-
-    /* fallback */
-    bool tripped, expired;
-    uint64_t tripped_at_ms, tripped_wish;
-    struct amps fallback;
-    uint32_t trips;
+    struct budget
+        own; /* 40 setpoints in 600 s: 4 a minute in the long run (easee-api 8.5) */
 
     /* somebody else */
-    uint8_t reasserted;          /* times within the window */
-    uint64_t reasserted_from_ms; /* start of the window of 10 minutes */
-    uint64_t foreign_at_ms;      /* NEVER: nobody interferes */
     bool foreign;
-    uint32_t reasserts, foreign_commands;
+    uint8_t reasserted;
+    uint64_t reasserted_from_ms;
+    uint64_t mismatch_at_ms; /* since when the charger reports another value; NEVER */
 
-    /* observation */
     uint64_t observe_at_ms[CHARGERS_MAX];
-    bool observed[CHARGERS_MAX]; /* answered or failed at least once */
-    uint64_t grid_wait_until_ms; /* hold the first setpoint for the grid type until */
-    uint32_t clears, resent, refreshes; /* of struct want, as seen last */
+    bool observed; /* the first charger answered, or failed to, at least once */
 
+    struct circuit_counts counts;
     uint32_t events; /* bits of enum circuit_event, taken by circuit_events() */
 };
 
 /* SEED varies the jitter of back-offs between circuits. */
 void circuit_init(struct circuit *c, const struct circuit_config *cfg, uint32_t seed);
 
-/* The newest wish.  An id that is not higher than the last one only updates the watchdog, its
- * settings and the actions. */
+/* The newest wish.  An id that is not higher than the last one only updates the watchdog,
+ * its settings and the actions. */
 void circuit_want(struct circuit *c, const struct want *w, uint64_t now_ms);
 
 /* Discovery found the circuit with CHARGERS chargers (1 to CHARGERS_MAX; more are not
  * observed); ALONE: it is exactly one. */
 void circuit_found(struct circuit *c, unsigned chargers, bool alone, uint64_t now_ms);
 
-/* Discovery failed for good until it is tried again: ERR_SITE_UNKNOWN, ERR_CIRCUIT_UNKNOWN... */
+/* Discovery failed for good until it is tried again: ERR_SITE_UNKNOWN,
+ * ERR_CIRCUIT_UNKNOWN... */
 void circuit_lost(struct circuit *c, enum err err);
 
 /* One observation of charger number CHARGER; as charger_observe(). */
@@ -153,17 +180,20 @@ void circuit_observe(struct circuit *c, unsigned charger, const struct observati
 void circuit_decide(struct circuit *c, uint64_t now_ms);
 
 /* How pressing the next setpoint is, to choose between circuits that share a budget:
- * 0 nothing to send now, 1 an increase, 2 a decrease, 3 an urgent decrease or a fallback. */
+ * 0 nothing to send now, 1 an increase, 2 a decrease, 3 an urgent decrease or a fallback.
+ */
 unsigned circuit_press(struct circuit *c, const struct budgets *b, uint64_t now_ms);
 
 /* The next request to start now, counted against B and against the circuit's own budget.
  * False: none now.  The caller starts it and reports with circuit_done(). */
-bool circuit_next(struct circuit *c, struct budgets *b, uint64_t now_ms, struct request *ret);
+bool circuit_next(struct circuit *c, struct budgets *b, uint64_t now_ms,
+                  struct request *ret);
 
 /* When circuit_next() may have something to do, if nothing new is learned; NEVER. */
 uint64_t circuit_wake(struct circuit *c, const struct budgets *b, uint64_t now_ms);
 
-/* A request ended.  ERR_UNAUTHORISED and ERR_BLOCKED: it did not count, ask again later. */
+/* A request ended.  ERR_UNAUTHORISED and ERR_BLOCKED: it did not count, ask again later.
+ */
 void circuit_done(struct circuit *c, struct budgets *b, const struct outcome *o,
                   uint64_t now_ms);
 
