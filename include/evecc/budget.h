@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * budget.h - how many calls may still leave, for one class of cloud endpoints.
  *
- * Pure: no I/O, no clock, no allocation.  NOW_MS is monotonic milliseconds and never goes back.
+ * Pure: no I/O, no clock, no allocation.  NOW_MS is monotonic milliseconds and never goes
+ * back.
  *
- * A budget keeps up to two rules "at most CALLS in any WINDOW_MS" over an exact sliding window:
- * it remembers the instant of each call, so no window anywhere ever holds more than CALLS.
- * RESERVE of the CALLS are left for urgent calls (a decrease that protects a fuse, the
- * watchdog's fallback).  A pause (Retry-After) stops urgent calls too: obeying it is what keeps
- * the owner's address from being blocked (easee-api 8.2).
+ * A budget keeps up to two rules "at most CALLS in any WINDOW_MS" over an exact sliding
+ * window: it remembers the instant of each call, so no window anywhere ever holds more
+ * than CALLS.  RESERVE of the CALLS are left for urgent calls (a decrease that protects a
+ * fuse, the watchdog's fallback).  A pause (Retry-After) stops urgent calls too: obeying
+ * it is what keeps the owner's address from being blocked (easee-api 8.2).
  *
- * Two 429 answers within ten minutes halve the CALLS of every rule for an hour (easee-api 8.2). */
+ * Two 429 answers within ten minutes halve the CALLS of every rule for an hour; the
+ * reserve within them stays (easee-api 8.2). */
 #ifndef EVECC_BUDGET_H
 #define EVECC_BUDGET_H
 
@@ -39,12 +41,12 @@ void budget_init(struct budget *b, const struct budget_rule *rules, unsigned cou
 /* Milliseconds from NOW_MS until one more call may leave; 0: now. */
 uint64_t budget_wait_ms(const struct budget *b, uint64_t now_ms, bool urgent);
 
-/* Counts one call that leaves at NOW_MS.  The caller has seen budget_wait_ms() == 0; a call
- * that was made without asking (a hidden retry of the HTTP library) is counted all the same. */
+/* Counts one call that leaves at NOW_MS.  The caller has seen budget_wait_ms() == 0; one
+ * that was made without asking (a hidden retry of the HTTP library) is counted too. */
 void budget_take(struct budget *b, uint64_t now_ms);
 
-/* The cloud answered 429: no call for RETRY_AFTER_S seconds, clamped to 30..3600; negative:
- * no such header, 90 s.  A pause is never shortened. */
+/* The cloud answered 429: no call for RETRY_AFTER_S seconds, clamped to 30..3600;
+ * negative: no such header, 90 s.  A pause is never shortened. */
 void budget_throttled(struct budget *b, int64_t retry_after_s, uint64_t now_ms);
 
 /* No call before UNTIL_MS.  A pause is never shortened. */
@@ -68,8 +70,8 @@ struct budgets {
 void budgets_init(struct budgets *b);
 
 /* As budget_wait_ms() and budget_take(), for CLASS and BUDGET_ALL together. */
-uint64_t budgets_wait_ms(const struct budgets *b, enum budget_class class, uint64_t now_ms,
-                         bool urgent);
+uint64_t budgets_wait_ms(const struct budgets *b, enum budget_class class,
+                         uint64_t now_ms, bool urgent);
 void budgets_take(struct budgets *b, enum budget_class class, uint64_t now_ms);
 
 #endif
