@@ -9,6 +9,10 @@
 enum {
     VERDICT_MS = 20 * SECONDS,       /* accepted to confirmed (easee-api 7.2) */
     READBACK_FIRST_MS = 1 * SECONDS, /* a charger answers within 0.5 to 1 s */
+    READBACK_LIVE_MS = 6 * SECONDS,  /* the stream brings the verdict earlier */
+    SILENT_MS = 20 * MINUTES,        /* easee-api 7.3 */
+    TICKS_APART = 20 * 1000 * 1000,  /* 2 s in ticks of 100 ns */
+    COMMAND_CIRCUIT_CURRENT = 22,    /* easee-api 5.4 */
     OBSERVE_MS = 60 * SECONDS,       /* at most once a minute per charger */
     OBSERVE_GONE_MS = 15 * MINUTES,  /* an endpoint that was taken away */
     GRID_WAIT_MS = 10 * SECONDS,     /* for the grid type, before the first setpoint */
@@ -468,11 +472,20 @@ static void start_write(struct circuit *c, struct budgets *b, uint64_t now_ms,
     c->sent.seq = c->want.seq;
     c->sent.at_ms = now_ms;
     c->sent.readback_at_ms = NEVER;
+    c->sent.ticks = 0;
+    c->sent.early = 0;
     c->mismatch_at_ms = NEVER;
     c->writing = true;
     phase_applied(&c->sent.phases, next, now_ms);
     *ret = (struct request){
         .kind = REQUEST_SET, .amps = next, .ttl_min = c->cfg.deadman_min};
+}
+
+static uint64_t observe_at(const struct circuit *c, unsigned charger)
+{
+    uint64_t at = c->observe_at_ms[charger];
+
+    return c->live ? later(at, c->heard_at_ms[charger] + SILENT_MS) : at;
 }
 
 static uint64_t read_at(const struct circuit *c, const struct budgets *b, uint64_t now_ms,
@@ -488,7 +501,7 @@ static uint64_t read_at(const struct circuit *c, const struct budgets *b, uint64
         *ret = (struct request){.kind = REQUEST_READBACK};
     }
     for (unsigned i = 0; i < c->chargers; i++) {
-        uint64_t at = later(c->observe_at_ms[i],
+        uint64_t at = later(observe_at(c, i),
                             now_ms + budgets_wait_ms(b, BUDGET_OBSERVE, now_ms, false));
         if (at < best) {
             best = at;
@@ -506,6 +519,8 @@ static void start_read(struct circuit *c, struct budgets *b, uint64_t now_ms,
     if (r->kind == REQUEST_OBSERVE) {
         budgets_take(b, BUDGET_OBSERVE, now_ms);
         c->observe_at_ms[r->charger] = now_ms + OBSERVE_MS;
+        if (c->live)
+            c->heard_at_ms[r->charger] = now_ms;
         return;
     }
     budgets_take(b, BUDGET_READBACK, now_ms);
@@ -629,6 +644,18 @@ static void set_failed(struct circuit *c, struct budgets *b, const struct outcom
         c->retry_at_ms = later(c->retry_at_ms, now_ms + UNAVAILABLE_MS);
 }
 
+/* The charger's own verdict on what was sent. */
+static void judge_sent(struct circuit *c, bool accepted, uint64_t now_ms)
+{
+    if (accepted) {
+        confirm(c, now_ms);
+        return;
+    }
+    c->result = ERR_REJECTED;
+    refused(c, ERR_REJECTED, now_ms);
+    c->sent = c->undo;
+}
+
 static void set_done(struct circuit *c, struct budgets *b, const struct outcome *o,
                      uint64_t now_ms)
 {
@@ -643,10 +670,13 @@ static void set_done(struct circuit *c, struct budgets *b, const struct outcome 
     c->retry_at_ms = 0;
     if (c->lost == ERR_NOT_FOUND)
         c->lost = ERR_OK;
+    c->sent.ticks = o->ticks;
     c->sent.awaiting = true;
     c->sent.accepted_at_ms = now_ms;
     c->sent.readbacks = 0;
-    c->sent.readback_at_ms = now_ms + READBACK_FIRST_MS;
+    c->sent.readback_at_ms = now_ms + (c->live ? READBACK_LIVE_MS : READBACK_FIRST_MS);
+    if (c->sent.early != 0)
+        judge_sent(c, c->sent.early > 0, now_ms);
 }
 
 static void readback_done(struct circuit *c, struct budgets *b, const struct outcome *o,
@@ -693,8 +723,44 @@ void circuit_found(struct circuit *c, unsigned chargers, bool alone, uint64_t no
     c->alone = alone;
     c->chargers = (uint8_t)earlier(chargers, CHARGERS_MAX);
     c->grid_wait_until_ms = now_ms + GRID_WAIT_MS;
-    for (unsigned i = 0; i < c->chargers; i++)
+    for (unsigned i = 0; i < c->chargers; i++) {
         c->observe_at_ms[i] = now_ms;
+        c->heard_at_ms[i] = now_ms;
+    }
+}
+
+void circuit_stream(struct circuit *c, bool live, uint64_t now_ms)
+{
+    c->live = live;
+    for (unsigned i = 0; i < c->chargers; i++)
+        c->heard_at_ms[i] = now_ms;
+}
+
+/* The answer to a settings POST names no ticks, and now and then they differ a little;
+ * charger and command are what remains then (easee-api 3.2, 7.2). */
+static bool may_be(int64_t sent, int64_t answered)
+{
+    int64_t apart = sent > answered ? sent - answered : answered - sent;
+
+    return sent == 0 || answered == 0 || apart <= TICKS_APART;
+}
+
+void circuit_verdict(struct circuit *c, const struct verdict *v, uint64_t now_ms)
+{
+    /* The answer to a settings POST names no ticks, and now and then they differ; charger
+     * and command are what remains then (easee-api 3.2, 7.2). */
+    bool ours = v->command == COMMAND_CIRCUIT_CURRENT && v->charger == 0 &&
+                (c->writing || c->sent.awaiting);
+
+    if (!ours) {
+        c->counts.foreign_commands++;
+        c->events |= CIRCUIT_FOREIGN_COMMAND;
+    } else if (c->writing) {
+        c->sent.early = v->accepted ? 1 : -1;
+    } else {
+        judge_sent(c, v->accepted, now_ms);
+    }
+    circuit_decide(c, now_ms);
 }
 
 void circuit_lost(struct circuit *c, enum err err)
@@ -732,6 +798,7 @@ void circuit_observe(struct circuit *c, unsigned charger, const struct observati
 {
     if (charger >= CHARGERS_MAX)
         return;
+    c->heard_at_ms[charger] = now_ms;
     if (charger_observe(&c->charger[charger], o, cloud_unix_ms, now_ms) && charger == 0)
         check_report(c, now_ms);
 }

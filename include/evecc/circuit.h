@@ -63,6 +63,14 @@ struct outcome {
         reported_da[PHASES]; /* REQUEST_READBACK: dynamic currents, NA_U16 for null */
 };
 
+/* A CommandResponse of the stream (easee-api 7.2): what a charger made of a command. */
+struct verdict {
+    int64_t ticks;   /* 0: none */
+    int32_t command; /* easee-api 5.4 */
+    uint8_t charger; /* index as given to circuit_found() */
+    bool accepted;
+};
+
 /* Something worth a line in the log; the core itself does not log. */
 enum circuit_event {
     CIRCUIT_NO_EVENT = 0,
@@ -72,7 +80,8 @@ enum circuit_event {
     CIRCUIT_WATCHDOG = 1u << 3,
     CIRCUIT_EXPIRED = 1u << 4,
     CIRCUIT_OVERRIDDEN = 1u << 5,
-    CIRCUIT_RECOVERED = 1u << 6
+    CIRCUIT_RECOVERED = 1u << 6,
+    CIRCUIT_FOREIGN_COMMAND = 1u << 7
 };
 
 /* The setpoint in force as far as we know.  UNSURE: the charger may still have BEFORE,
@@ -84,7 +93,10 @@ struct circuit_sent {
     bool known, unsure;
     bool awaiting; /* accepted by the cloud, not confirmed by the charger yet */
     uint8_t readbacks;
+    int8_t early; /* verdict that came before the cloud's answer: 0 none, 1 accepted, -1
+                     rejected */
     uint16_t seq;
+    int64_t ticks;           /* of the command it became; 0: not told */
     uint64_t wish;           /* want.id it stands for, */
     uint64_t wished_at_ms;   /* and when that was accepted */
     uint64_t at_ms;          /* when it left; NEVER */
@@ -149,7 +161,10 @@ struct circuit {
     uint64_t reasserted_from_ms;
     uint64_t mismatch_at_ms; /* since when the charger reports another value; NEVER */
 
-    uint64_t observe_at_ms[CHARGERS_MAX];
+    bool live; /* the stream tells, polling would only repeat it */
+    uint64_t observe_at_ms[CHARGERS_MAX]; /* not before */
+    uint64_t
+        heard_at_ms[CHARGERS_MAX]; /* last observation of any kind, or the subscription */
     bool observed; /* the first charger answered, or failed to, at least once */
 
     struct circuit_counts counts;
@@ -174,6 +189,15 @@ void circuit_lost(struct circuit *c, enum err err);
 /* One observation of charger number CHARGER; as charger_observe(). */
 void circuit_observe(struct circuit *c, unsigned charger, const struct observation *o,
                      int64_t cloud_unix_ms, uint64_t now_ms);
+
+/* A command response for a charger of this circuit, matched by ticks, else by charger and
+ * command; one that matches nothing of ours is somebody else's, and counted. */
+void circuit_verdict(struct circuit *c, const struct verdict *v, uint64_t now_ms);
+
+/* The stream is up with all chargers subscribed (LIVE), or away.  While it is up a
+ * charger is read by REST only when it was silent for 20 minutes; circuit_next() then
+ * returns that read, and the caller also subscribes again. */
+void circuit_stream(struct circuit *c, bool live, uint64_t now_ms);
 
 /* Re-decides what is wanted at NOW_MS: watchdog, validity, phases, dwell.  Called by
  * circuit_next() and circuit_wake(); separate for tests. */
