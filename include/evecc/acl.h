@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * acl.h - lists of networks in CIDR form, IPv4 and IPv6.
  *
- * Pure: no I/O.  An IPv4-mapped IPv6 address (::ffff:a.b.c.d) is treated as the IPv4 address. */
+ * Pure: no I/O.  An IPv4-mapped IPv6 address (::ffff:a.b.c.d) is treated as the IPv4
+ * address; bits of an address behind its prefix do not matter; ::/0 is everyone. */
 #ifndef EVECC_ACL_H
 #define EVECC_ACL_H
 
@@ -20,11 +21,11 @@ struct acl {
     unsigned count; /* 0: everyone */
 };
 
-/* Parses "10.0.0.0/8, fd00::/8, 192.168.1.7": separated by commas or blanks.  False: RET is
- * untouched and BAD (at least 64 bytes) names the word that is wrong and why. */
+/* Parses "10.0.0.0/8, fd00::/8, 192.168.1.7": separated by commas or blanks.  False: RET
+ * is untouched and BAD (at least 64 bytes) names the word that is wrong and why. */
 bool acl_parse(const char *text, struct acl *ret, char bad[static 64]);
 
-/* ADDR (AF_INET or AF_INET6) is in the list, or the list is empty.  Other families: false. */
+/* ADDR is in the list, or the list is empty.  Other families than the two: false. */
 bool acl_allows(const struct acl *acl, const struct sockaddr *addr);
 
 #endif
