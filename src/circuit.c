@@ -69,7 +69,7 @@ void circuit_init(struct circuit *c, const struct circuit_config *cfg, uint32_t 
     c->confirmed_at_ms = NEVER;
     c->sent.at_ms = NEVER;
     c->sent.readback_at_ms = NEVER;
-    c->foreign_seen_ms = NEVER;
+    c->mismatch_at_ms = NEVER;
     c->round_trip_ms = NA_U16;
     c->choice.again_at_ms = NEVER;
     c->choice.dwell_until_ms = NEVER;
@@ -146,35 +146,6 @@ static void settle(struct circuit *c)
     end_wish(c, &c->wishes.confirmed);
 }
 
-void circuit_want(struct circuit *c, const struct want *w, uint64_t now_ms)
-{
-    uint64_t before = c->want.id;
-
-    /* What was due when this write came is decided first: it cannot undo a watchdog that
-     * had to trip before, and one that came in time is in time however late it is looked
-     * at. */
-    check_fallback(c, w->fed_at_ms);
-    if (w->id > before)
-        new_wish(c, w);
-    c->want = *w;
-    if (w->id < before)
-        c->want.id = before;
-
-    if (w->clears != c->clears)
-        clear_latches(c);
-    if (w->resends != c->resends && c->sent.known)
-        c->sent.unsure = true;
-    if (w->refreshes != c->refreshes)
-        for (unsigned i = 0; i < c->chargers; i++)
-            c->observe_at_ms[i] = earlier(c->observe_at_ms[i], now_ms);
-    c->clears = w->clears;
-    c->resends = w->resends;
-    c->refreshes = w->refreshes;
-    circuit_decide(c, now_ms);
-}
-
-/* ---- what follows from it ---- */
-
 /* From now on nothing above what is allowed and sent at this moment. */
 static void begin_fallback(struct circuit *c)
 {
@@ -217,6 +188,35 @@ static void check_fallback(struct circuit *c, uint64_t now_ms)
         end_wish(c, &c->wishes.expired);
     }
 }
+
+void circuit_want(struct circuit *c, const struct want *w, uint64_t now_ms)
+{
+    uint64_t before = c->want.id;
+
+    /* What was due when this write came is decided first: it cannot undo a watchdog that
+     * had to trip before, and one that came in time is in time however late it is looked
+     * at. */
+    check_fallback(c, w->fed_at_ms);
+    if (w->id > before)
+        new_wish(c, w);
+    c->want = *w;
+    if (w->id < before)
+        c->want.id = before;
+
+    if (w->clears != c->clears)
+        clear_latches(c);
+    if (w->resends != c->resends && c->sent.known)
+        c->sent.unsure = true;
+    if (w->refreshes != c->refreshes)
+        for (unsigned i = 0; i < c->chargers; i++)
+            c->observe_at_ms[i] = earlier(c->observe_at_ms[i], now_ms);
+    c->clears = w->clears;
+    c->resends = w->resends;
+    c->refreshes = w->refreshes;
+    circuit_decide(c, now_ms);
+}
+
+/* ---- what follows from it ---- */
 
 static uint8_t kept_phase_mode(const struct circuit *c)
 {
@@ -747,10 +747,8 @@ static bool may_be(int64_t sent, int64_t answered)
 
 void circuit_verdict(struct circuit *c, const struct verdict *v, uint64_t now_ms)
 {
-    /* The answer to a settings POST names no ticks, and now and then they differ; charger
-     * and command are what remains then (easee-api 3.2, 7.2). */
     bool ours = v->command == COMMAND_CIRCUIT_CURRENT && v->charger == 0 &&
-                (c->writing || c->sent.awaiting);
+                (c->writing || (c->sent.awaiting && may_be(c->sent.ticks, v->ticks)));
 
     if (!ours) {
         c->counts.foreign_commands++;

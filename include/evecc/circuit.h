@@ -59,8 +59,9 @@ struct outcome {
     enum err err; /* ERR_OK: answered 200 or 202 and understood */
     uint16_t http_status;
     int64_t retry_after_s; /* negative: none */
-    uint16_t
-        reported_da[PHASES]; /* REQUEST_READBACK: dynamic currents, NA_U16 for null */
+    int64_t ticks;         /* REQUEST_SET: of the command it became; 0: not told */
+    /* REQUEST_READBACK: dynamic currents, NA_U16 for null */
+    uint16_t reported_da[PHASES];
 };
 
 /* A CommandResponse of the stream (easee-api 7.2): what a charger made of a command. */
