@@ -11,8 +11,8 @@
 #   make check-pure the core does no I/O, takes no lock, reads no clock
 #   make install    DESTDIR= PREFIX=/usr/local               make setup, make clean
 #
-# SANITIZE=address,undefined, CC=clang and WERROR=1 go with most of them; sanitized and clang
-# builds live beside the plain one.
+# SANITIZE=address,undefined, CC=clang, WERROR=1 and V=1 go with most of them; sanitized and
+# clang builds live beside the plain one.
 
 PREFIX       ?= /usr/local
 FUZZ_SECONDS ?= 60
@@ -57,34 +57,40 @@ SIM   := $(patsubst tools/easeesim/%.c,$B/sim/%.o,$(wildcard tools/easeesim/*.c)
 TESTS := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/test_*.c))
 BENCH := $(patsubst tests/bench/%.c,$B/bench/%,$(wildcard tests/bench/*.c))
 FUZZ  := $(patsubst tests/fuzz/%.c,$B/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-DOCS  := $(patsubst tools/docgen/%.c,$B/docgen/%,$(wildcard tools/docgen/*.c))
+# Documents made from the tables: file, generator, its argument.
+DOCS  := doc/registers.md:registers:md doc/registers.csv:registers:csv \
+         etc/evecc.conf:options:conf doc/evecc.conf.5:options:man
+DOCGENS := $(patsubst tools/docgen/%.c,$B/docgen/%,$(wildcard tools/docgen/*.c))
 OURS  := $(shell git ls-files '*.[ch]' 2>/dev/null || find src include tools tests -name '*.[ch]')
 SCRIPTS := tools/setup .ci/run
+
+# V=1 shows whole commands.
+say = $(if $(V),,@printf '  %-5s %s\n' $1 $@; )
 
 all: $(if $(wildcard src/main.c),$B/eveccd) $(if $(SIM),$B/easeesim)
 
 $B/libevecc.a: $(OBJS)
-	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)rm -f $@; $(AR) rcs $@ $^
 
 $B/eveccd: $B/main.o $B/libevecc.a
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(DEP_LIBS)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(DEP_LIBS)
 
 $B/easeesim: $(SIM)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(SIM_LIBS)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(SIM_LIBS)
 
 $B/%.o: src/%.c | $B
-	$(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) -c -o $@ $<
+	$(call say,CC)$(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) -c -o $@ $<
 
 $B/sim/%.o: tools/easeesim/%.c | $B
-	$(CC) $(CPPFLAGS) $(SIM_CFLAGS) $(ALL_CFLAGS) -c -o $@ $<
+	$(call say,CC)$(CC) $(CPPFLAGS) $(SIM_CFLAGS) $(ALL_CFLAGS) -c -o $@ $<
 
-PROGRAM = $(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $B/libevecc.a
+PROGRAM = $(call say,CC)$(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ \
+          $(filter %.c %.a,$^)
 
 $B/tests/%: tests/unit/%.c $B/libevecc.a | $B
 	$(PROGRAM) $(TEST_LIBS) $(DEP_LIBS)
 
-$B/bench/%: tests/bench/%.c $B/libevecc.a | $B
+$B/bench/%: tests/bench/%.c | $B
 	$(PROGRAM) $(DEP_LIBS)
 
 $B/docgen/%: tools/docgen/%.c $B/libevecc.a | $B
@@ -134,13 +140,25 @@ check-pure: $(CORE:%=$B/%.o)
 	    $(foreach bad,$(filter-out $(PURE) $(PURE_$m) $(EXPORTS),$(call IMPORTS,$m)),\
 	        echo "$m is not pure: it imports $(bad)" >&2; impure=1;)) test -z "$$impure")
 
-lint:
+DOC_FIELDS = $(word $2,$(subst :, ,$1))
+GENERATE = $B/docgen/$(call DOC_FIELDS,$1,2) $(call DOC_FIELDS,$1,3)
+docs: $(DOCGENS)
+	@$(foreach d,$(DOCS),echo $(call DOC_FIELDS,$d,1); \
+	    $(call GENERATE,$d) >$B/doc && cp $B/doc $(call DOC_FIELDS,$d,1) || exit 1;)
+check-docs: $(DOCGENS)
+	@$(foreach d,$(DOCS),$(call GENERATE,$d) | cmp - $(call DOC_FIELDS,$d,1) || \
+	    { echo "$(call DOC_FIELDS,$d,1) is stale: make docs"; exit 1; };)
+
+lint: lint-format lint-cppcheck lint-tidy lint-scripts
+lint-format:
 	clang-format --dry-run -Werror $(OURS)
+lint-cppcheck:
 	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
-	    --suppressions-list=.cppcheck -j2 -Iinclude -D_GNU_SOURCE -DEVECC_VERSION='""' \
-	    src tools tests
+	    --suppressions-list=.cppcheck -Iinclude -D_GNU_SOURCE -DEVECC_VERSION='""' src tools tests
+lint-tidy:
 	clang-tidy --quiet $(filter src/%.c tools/%.c,$(OURS)) -- -std=c11 \
 	    $(CPPFLAGS) $(DEP_CFLAGS) $(SIM_CFLAGS) -DEVECC_VERSION='""'
+lint-scripts:
 	shellcheck $(SCRIPTS)
 
 bench: $B/eveccd $B/easeesim $(BENCH)
@@ -175,5 +193,6 @@ clean:
 	rm -rf build build-*
 
 -include $(wildcard $B/*.d $B/tests/*.d $B/bench/*.d $B/docgen/*.d $B/fuzz/*.d $B/sim/*.d)
-.PHONY: all need setup run test check tests need-cmocka check-pure lint bench run-fuzzers fuzz \
+.PHONY: all need setup run test check tests need-cmocka check-pure lint lint-format \
+        lint-cppcheck lint-tidy lint-scripts docs check-docs bench run-fuzzers fuzz \
         install clean FORCE
