@@ -49,7 +49,7 @@ CORE := $(filter $(basename $(notdir $(wildcard src/*.c))),mbap regmap acl phase
 PURE := memchr memcmp memcpy memmove memset strchr strcmp strcspn strlen strncmp strnlen strspn \
         __memcpy_chk __memmove_chk __memset_chk __stack_chk_fail _GLOBAL_OFFSET_TABLE_
 PURE_acl       := inet_pton
-PURE_easee_msg := cJSON_%
+PURE_easee_msg := cJSON_% explicit_bzero __explicit_bzero_chk
 
 SRCS  := $(filter-out src/main.c,$(wildcard src/*.c))
 OBJS  := $(SRCS:src/%.c=$B/%.o)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * easee_msg.h - the texts exchanged with the Easee cloud: build a request, understand a reply.
+ * easee_msg.h - the texts exchanged with the Easee cloud: build a request, understand a
+ * reply.
  *
- * Pure but for the memory cJSON takes and gives back within a call: no I/O, no clock.  Any bytes
- * may arrive (easee-api 10; reliability F-35): the worst outcome is ERR_PARSE.
+ * Pure but for the memory cJSON takes and gives back within a call: no I/O, no clock. Any
+ * bytes may arrive (easee-api 10; reliability F-35): the worst outcome is ERR_PARSE.
  *
- * Bodies to parse are NUL-terminated at BODY[LEN] and hold at most EASEE_BODY_MAX bytes; keys
- * are matched with their case; text after the document is an error; a double becomes an integer
- * here, once, range-checked, NaN and infinity refused.  64-bit values (ticks) do not pass
- * through a double.  Results are untouched on failure. */
+ * Bodies to parse are NUL-terminated at BODY[LEN] and hold at most EASEE_BODY_MAX bytes;
+ * keys are matched with their case; text after the document is an error; a double becomes
+ * an integer here, once, range-checked, NaN and infinity refused.  64-bit values (ticks)
+ * do not pass through a double.  Results are untouched on failure. */
 #ifndef EVECC_EASEE_MSG_H
 #define EVECC_EASEE_MSG_H
 
@@ -24,8 +25,9 @@ enum {
     EASEE_CHARGERS_MAX = 8
 };
 
-/* Requests.  Each writes a NUL-terminated JSON text into BUF of SIZE bytes and returns its
- * length, 0 when it does not fit.  Any byte sequence is legal in user, password and tokens. */
+/* Requests.  Each writes a NUL-terminated JSON text into BUF of SIZE bytes and returns
+ * its length, 0 when it does not fit.  Any byte sequence is legal in user, password and
+ * tokens. */
 size_t easee_msg_login(char *buf, size_t size, const char *user, const char *password);
 size_t easee_msg_refresh(char *buf, size_t size, const char *access, const char *refresh);
 /* Circuit settings (easee-api 3.2): all three phases, whole amps. */
@@ -43,12 +45,12 @@ struct easee_token {
 enum err easee_msg_token(const char *body, size_t len, struct easee_token *ret);
 
 /* What an answer that is not 2xx means: status and body together (easee-api 5.6, 8.3).
- * 400 with errorCode 100 or InvalidUserPassword is ERR_CREDENTIALS; a 403 without an Easee
- * problem body, or a 429 whose text speaks of a block, is ERR_BLOCKED; 3xx is ERR_REDIRECTED.
- * DETAIL (may be NULL; at least DETAIL_SIZE bytes) receives title or text as plain printable
- * ASCII, cut to fit. */
-enum err easee_msg_problem(unsigned http_status, const char *body, size_t len, char *detail,
-                           size_t detail_size);
+ * 400 with errorCode 100 or InvalidUserPassword is ERR_CREDENTIALS; a 403 without an
+ * Easee problem body, or a 429 whose text speaks of a block, is ERR_BLOCKED; 3xx is
+ * ERR_REDIRECTED. DETAIL (may be NULL; at least DETAIL_SIZE bytes) receives title or text
+ * as plain printable ASCII, cut to fit. */
+enum err easee_msg_problem(unsigned http_status, const char *body, size_t len,
+                           char *detail, size_t detail_size);
 
 /* Which circuit is meant.  Empty texts and negative numbers: not given. */
 struct easee_selector {
@@ -74,16 +76,18 @@ struct easee_circuit {
 enum err easee_msg_find_site(const char *body, size_t len, const char *site_key,
                              int64_t *ret_site_id);
 
-/* The circuit meant by SEL in an answer to GET /api/sites/{id} or /api/chargers/{id}/site.
- * With only a charger given, the circuit that holds it; with nothing but a site, its only
- * circuit.  With a charger given, that one alone is listed in serial[] (alone still says
- * whether others are there).  ERR_SITE_UNKNOWN when the answer is for another site,
- * ERR_CIRCUIT_UNKNOWN when no circuit, or more than one, fits. */
-enum err easee_msg_find_circuit(const char *body, size_t len, const struct easee_selector *sel,
+/* The circuit meant by SEL in an answer to GET /api/sites/{id} or
+ * /api/chargers/{id}/site. With only a charger given, the circuit that holds it; with
+ * nothing but a site, its only circuit.  With a charger given, that one alone is listed
+ * in serial[] (alone still says whether others are there).  ERR_SITE_UNKNOWN when the
+ * answer is for another site, ERR_CIRCUIT_UNKNOWN when no circuit, or more than one,
+ * fits. */
+enum err easee_msg_find_circuit(const char *body, size_t len,
+                                const struct easee_selector *sel,
                                 struct easee_circuit *ret);
 
-/* Dynamic currents out of GET .../settings or .../dynamicCurrent: deciamps, NA_U16 for null,
- * 10000 for the cloud's 1000.0. */
+/* Dynamic currents out of GET .../settings or .../dynamicCurrent: deciamps, NA_U16 for
+ * null, 10000 for the cloud's 1000.0. */
 enum err easee_msg_currents(const char *body, size_t len, uint16_t ret_da[PHASES]);
 
 struct easee_command {
@@ -94,16 +98,16 @@ struct easee_command {
 
 /* The commands an accepted POST announces: an empty body, [], an array or one object
  * (easee-api 3.2, 5.1).  At most MAX are kept. */
-enum err easee_msg_commands(const char *body, size_t len, struct easee_command *ret, size_t max,
-                            size_t *ret_count);
+enum err easee_msg_commands(const char *body, size_t len, struct easee_command *ret,
+                            size_t max, size_t *ret_count);
 
-/* GET /state/{serial}/observations (easee-api 6.4); values as native JSON or as strings.  At
- * most MAX are kept; entries that make no sense are left out. */
+/* GET /state/{serial}/observations (easee-api 6.4); values as native JSON or as strings.
+ * At most MAX are kept; entries that make no sense are left out. */
 enum err easee_msg_observations(const char *body, size_t len, struct observation *ret,
                                 size_t max, size_t *ret_count);
 
-/* Unix milliseconds of an ISO 8601 UTC time such as 2026-01-05T11:58:02.123Z (fraction and Z
- * optional, offsets +hh:mm understood); false when it is none. */
+/* Unix milliseconds of an ISO 8601 UTC time such as 2026-01-05T11:58:02.123Z (fraction
+ * and Z optional, offsets +hh:mm understood); false when it is none. */
 bool easee_msg_time(const char *text, int64_t *ret_unix_ms);
 
 /* productCode in words for register 7028, e.g. "Easee Home"; "Easee" when unknown. */
