@@ -18,6 +18,10 @@ int64_t sys_unix_ms(void);
 /* Random bits for jitter, not for secrets. */
 uint32_t sys_random(void);
 
+/* Opens /dev/null as whichever of standard input, output and error is closed: otherwise the
+ * next socket would get its number, and the log would be written to it.  Call it first. */
+void sys_standard_files(void);
+
 /* Blocks SIGTERM, SIGINT, SIGHUP (in this thread and all it starts) and ignores SIGPIPE; returns
  * a descriptor that becomes readable, or -1 with errno. */
 int sys_signals(void);

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+#include "evecc/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct timespec read_clock(clockid_t id)
+{
+    struct timespec t;
+
+    clock_gettime(id, &t);
+    return t;
+}
+
+uint64_t sys_now_ms(void)
+{
+    struct timespec t = read_clock(CLOCK_MONOTONIC);
+
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+uint64_t sys_unix_s(void)
+{
+    return (uint64_t)read_clock(CLOCK_REALTIME).tv_sec;
+}
+
+int64_t sys_unix_ms(void)
+{
+    struct timespec t = read_clock(CLOCK_REALTIME);
+
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+uint32_t sys_random(void)
+{
+    struct timespec t;
+    uint32_t bits;
+
+    /* Early in the boot the pool may be empty; jitter does not wait for it. */
+    if (getrandom(&bits, sizeof bits, GRND_NONBLOCK) == (ssize_t)sizeof bits)
+        return bits;
+    t = read_clock(CLOCK_MONOTONIC);
+    return ((uint32_t)t.tv_nsec ^ (uint32_t)getpid()) * 2654435761u;
+}
+
+void sys_standard_files(void)
+{
+    int fd;
+
+    /* The lowest free number is taken, so this ends above standard error. */
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
+int sys_signals(void)
+{
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    if (sigaction(SIGPIPE, &ignore, NULL) || sigprocmask(SIG_BLOCK, &set, NULL))
+        return -1;
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int sys_signal_next(int fd)
+{
+    struct signalfd_siginfo info;
+
+    return read(fd, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
+}
+
+/* The protocol of sd_notify(3): a datagram to a path, or to an abstract name written with
+ * @. */
+void sys_notify(const char *state)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    size_t len = path ? strlen(path) : 0;
+    int fd;
+
+    if (len < 2 || len >= sizeof to.sun_path || (*path != '/' && *path != '@'))
+        return;
+    memcpy(to.sun_path, path, len);
+    if (*path == '@')
+        to.sun_path[0] = 0;
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    sendto(fd, state, strlen(state), MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&to,
+           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
+    close(fd);
+}
+
+/* The number in the environment variable NAME, 0: there is none. */
+static uint64_t number_from(const char *name)
+{
+    const char *text = getenv(name);
+    char *end;
+    unsigned long long n;
+
+    if (!text || *text < '0' || *text > '9')
+        return 0;
+    errno = 0;
+    n = strtoull(text, &end, 10);
+    return errno || *end ? 0 : n;
+}
+
+uint64_t sys_watchdog_ms(void)
+{
+    /* WATCHDOG_PID tells a child that inherited the variables that it is not meant. */
+    if (getenv("WATCHDOG_PID") && number_from("WATCHDOG_PID") != (uint64_t)getpid())
+        return 0;
+    return number_from("WATCHDOG_USEC") / 2000;
+}
+
+void sys_protect_memory(void)
+{
+    struct rlimit none = {0, 0};
+
+    prctl(PR_SET_DUMPABLE, 0);
+    setrlimit(RLIMIT_CORE, &none);
+}
