@@ -77,7 +77,7 @@ typedef void config_report(void *arg, const char *message);
 
 /* Reads and judges PATH, and the password behind it.  Reports every error through REPORT and
  * returns ERR_CONFIG; RET is then empty.  On success RET owns memory, released with
- * config_release(). */
+ * config_release(), and bytes that nothing uses are zero: sections compare with memcmp(). */
 enum err config_load(struct config *ret, const char *path, config_report *report, void *arg);
 
 /* Frees what CFG owns and wipes the password.  An empty CFG is fine. */
