@@ -121,23 +121,30 @@ static ssize_t read_all(int fd, char *buf, size_t size)
 static char *read_file(struct loader *l)
 {
     char why[WHY_MAX] = "";
+    char *text = NULL;
+    ssize_t len = 0;
     struct stat st;
-    char *text = malloc(CONFIG_FILE_MAX + 2);
     int fd = open_guarded(l->path, S_IWGRP | S_IWOTH, &st, why);
-    ssize_t len = fd < 0 || !text ? -1 : read_all(fd, text, CONFIG_FILE_MAX + 1);
 
-    if (fd >= 0 && len < 0)
-        snprintf(why, sizeof why, "%s", strerror(text ? errno : ENOMEM));
-    else if (len > CONFIG_FILE_MAX)
+    if (fd < 0)
+        goto out;
+    if (st.st_size > CONFIG_FILE_MAX) {
         snprintf(why, sizeof why, "too large");
-    else if (len >= 0 && memchr(text, 0, (size_t)len))
+        goto out;
+    }
+    text = malloc((size_t)st.st_size + 1);
+    len = text ? read_all(fd, text, (size_t)st.st_size) : -1;
+    if (len < 0)
+        snprintf(why, sizeof why, "%s", strerror(errno));
+    else if (memchr(text, 0, (size_t)len))
         snprintf(why, sizeof why, "a NUL byte in it");
+    else
+        text[len] = 0;
+out:
     if (fd >= 0)
         close(fd);
-    if (!*why) {
-        text[len] = 0;
+    if (!*why)
         return text;
-    }
     config_complain(l, 0,
                     "%s; allowed: a text file of at most %d bytes, owned by root or uid "
                     "%u, that nobody else can write",
