@@ -348,6 +348,39 @@ static void every_option_is_read(void **state)
     config_release(&cfg);
 }
 
+/* etc/evecc.conf is made by tools/docgen/options.c. */
+static void the_example_is_valid(void **state)
+{
+    static const char placeholder[] = "/etc/evecc/password";
+    static char text[64 * 1024], edited[sizeof text + 128];
+    FILE *f = fopen("etc/evecc.conf", "r");
+    size_t count;
+    const struct config_option *o = config_options(&count);
+    struct config cfg;
+    char *at;
+
+    (void)state;
+    assert_non_null(f);
+    assert_true(fread(text, 1, sizeof text - 1, f) > 0);
+    fclose(f);
+    at = strstr(text, placeholder);
+    assert_non_null(at);
+    *at = 0;
+    snprintf(edited, sizeof edited, "%s%s%s", text, in_folder("password"),
+             at + sizeof placeholder - 1);
+    load_good(&cfg, "example", edited);
+    assert_string_equal(cfg.circuit[0].selector.site_key, "ABCD-1234");
+    for (size_t i = 0; i < count; i++) {
+        char line[CONFIG_TEXT_MAX];
+
+        snprintf(line, sizeof line, "\n%s =", o[i].key);
+        if (!strstr(edited, line))
+            print_message("%s\n", o[i].key);
+        assert_non_null(strstr(edited, line));
+    }
+    config_release(&cfg);
+}
+
 static void selector_by_key_and_panel(void **state)
 {
     struct config cfg;
@@ -1178,6 +1211,7 @@ int main(void)
         cmocka_unit_test(defaults_are_those_of_the_table),
         cmocka_unit_test(table_has_every_option_once),
         cmocka_unit_test(every_option_is_read),
+        cmocka_unit_test(the_example_is_valid),
         cmocka_unit_test(selector_by_key_and_panel),
         cmocka_unit_test(the_same_file_gives_the_same_bytes),
         cmocka_unit_test(bad_values_are_refused),
