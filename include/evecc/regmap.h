@@ -3,17 +3,17 @@
  *
  * Pure: no I/O, no clock, no allocation.  The map itself is registers.def.
  *
- * One image of REGMAP_COUNT registers serves functions 3 and 4.  The control block is held as
- * the client wrote it; everything else is rendered from facts.  A write is checked whole, then
- * applied whole, as one wish; or refused without any effect.
+ * One image of REGMAP_COUNT registers serves functions 3 and 4.  The control block is
+ * held as the client wrote it; everything else is rendered from facts.  A write is
+ * checked whole, then applied whole, as one wish; or refused without any effect.
  *
  * Rules (registers.md, conventions)
- *   - an address no row of the table covers reads FFFFh and may be written without effect;
- *   - a read-only register in a written span: EX_ADDRESS; half a u32: EX_VALUE; a value outside
+ *   - an address without a row reads FFFFh and may be written without effect;
+ *   - a read-only register in a written span: EX_ADDRESS; half a u32, or a value outside
  *     its row's range that is not "no opinion": EX_VALUE;
  *   - outside the window: EX_ADDRESS, also when only part of a span is outside;
- *   - writing 7202 (W, u32) or 7217 (W, u16) sets the power limit and the other mirrors it; when
- *     one frame carries both, 7202 counts;
+ *   - writing 7202 (W, u32) or 7217 (W, u16) sets the power limit, the other mirrors it;
+ *     when one frame carries both, 7202 counts;
  *   - function 22 is a write of (current AND and) OR (or AND NOT and). */
 #ifndef EVECC_REGMAP_H
 #define EVECC_REGMAP_H
@@ -32,7 +32,8 @@ enum {
 
 /* REG_<name>: the address of each row. */
 enum reg {
-#define REG(name, addr, type, words, access, unit, range, source, meaning) REG_##name = (addr),
+#define REG(name, addr, type, words, access, unit, range, source, meaning) \
+    REG_##name = (addr),
 #include "evecc/registers.def"
 #undef REG
 };
@@ -46,7 +47,7 @@ struct reg_range {
     uint32_t hole_low, hole_high; /* hole_low > hole_high: no hole */
 };
 
-/* One row of the table, for the documentation, the CSV, the command line tool and the tests. */
+/* One row of the table: for the documents, the command line tool and the tests. */
 struct reg_row {
     const char *name; /* as in registers.def, e.g. "POWER_LIMIT" */
     const char *unit; /* "W", "0.1 A", "s", ""... */
@@ -64,11 +65,11 @@ const struct reg_row *regmap_rows(size_t *ret_count);
 /* The row that covers ADDR, NULL: none. */
 const struct reg_row *regmap_row(uint16_t addr);
 
-/* Register 7006: 16 bits that change when address, type, words or access of any row change. */
+/* Register 7006: changes when address, type, words or access of any row change. */
 uint16_t regmap_layout_hash(void);
 
-/* What does not change while the gateway runs (7000-7059) and the start values of the control
- * block that come from the configuration. */
+/* What does not change while the gateway runs (7000-7059) and the start values of the
+ * control block that come from the configuration. */
 struct regmap_setup {
     uint16_t index, circuits; /* 7007 (from 1), 7008 */
     uint16_t profile;         /* 7009 */
@@ -81,7 +82,8 @@ struct regmap_setup {
 
 /* Counters of the Modbus side, kept by the server: part of 7400-7439. */
 struct modbus_counts {
-    uint32_t open, accepted, refused, requests, exceptions, writes_accepted, writes_refused;
+    uint32_t open, accepted, refused;
+    uint32_t requests, exceptions, writes_accepted, writes_refused;
 };
 
 /* Everything a rendering needs. */
@@ -95,7 +97,8 @@ struct regmap_facts {
 };
 
 struct regmap {
-    uint16_t image[REGMAP_COUNT]; /* what a read answers; host byte order, high word first */
+    /* What a read answers; host byte order, high word first. */
+    uint16_t image[REGMAP_COUNT];
     uint16_t control[REGMAP_CONTROL_COUNT]; /* as written */
     struct regmap_setup setup;
     struct want want;
@@ -105,12 +108,13 @@ struct regmap {
 void regmap_init(struct regmap *m, const struct regmap_setup *setup);
 
 /* Judges the addresses and values of REQ; nothing is changed. */
-enum modbus_exception regmap_check(const struct regmap *m, const struct mbap_request *req);
+enum modbus_exception regmap_check(const struct regmap *m,
+                                   const struct mbap_request *req);
 
-/* Applies the write of REQ, which regmap_check() has passed, at NOW_MS.  Updates m->control and
- * m->want; returns true when m->want changed (also when only the watchdog was fed).  A frame
- * that touches 7201-7208 or 7217 makes a new wish (want.id + 1) even when it repeats the
- * values: the client has spoken.  7200 alone renames the newest wish. */
+/* Applies the write of REQ, which regmap_check() has passed, at NOW_MS.  Updates
+ * m->control and m->want; returns true when m->want changed (also when only the watchdog
+ * was fed).  A frame that touches 7201-7208 or 7217 makes a new wish (want.id + 1) even
+ * when it repeats the values: the client has spoken.  7200 alone renames the newest. */
 bool regmap_apply(struct regmap *m, const struct mbap_request *req, uint64_t now_ms);
 
 /* Renders the whole image from the table. */
