@@ -15,12 +15,12 @@
 
 struct gateway;
 
-/* What an answer did, for the log and the counters of the caller. */
+/* What an answer did, for the log of the caller. */
 struct gateway_report {
-    bool wrote;               /* a setpoint register was written */
-    size_t circuit;           /* which */
-    enum modbus_exception exception;
-    uint32_t power_before_w, power_after_w; /* NA_U32: no opinion */
+    enum modbus_exception exception; /* EX_NONE: it was a normal answer */
+    bool wrote;                      /* a new wish was accepted; the rest is filled only then */
+    size_t circuit;                  /* whose */
+    struct want before, after;
 };
 
 /* One register map per circuit of CFG (borrowed for the call).  X is borrowed for the life of
@@ -36,7 +36,8 @@ size_t gateway_answer(struct gateway *g, const uint8_t *adu, size_t size, bool m
                       uint64_t now_ms, uint64_t unix_s, uint8_t out[static MBAP_ADU_MAX],
                       struct gateway_report *report);
 
-/* The counters a server keeps in the diagnostic registers.  Points into the gateway. */
+/* The counters of the diagnostic registers.  The gateway keeps requests, exceptions and writes,
+ * its server the connections.  Points into the gateway. */
 struct modbus_counts *gateway_counts(struct gateway *g);
 
 #endif
