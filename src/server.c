@@ -282,7 +282,7 @@ static size_t answer_frames(struct server *s, struct client *c, size_t n,
     }
 }
 
-/* One turn of C: the first N bytes of s->request are what it held before and what came. */
+/* One turn of C: s->request holds N bytes, what it had kept before and what came. */
 static void serve(struct server *s, struct client *c, size_t n, const struct moment *at)
 {
     size_t held = c->held;

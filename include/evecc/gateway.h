@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * gateway.h - answers one request from memory: unit, function, registers, wish.
  *
- * Owned by the Modbus thread.  No sockets: bytes in, bytes out, so it can be fuzzed.  Holds the
- * register map of every circuit, takes the newest statuses from the exchange when a client
- * reads, puts the newest wish there when a client writes. */
+ * Owned by the Modbus thread.  No sockets: bytes in, bytes out, so it can be fuzzed.
+ * Holds the register map of every circuit, takes the newest statuses from the exchange
+ * when a client reads, puts the newest wish there when a client writes. */
 #ifndef EVECC_GATEWAY_H
 #define EVECC_GATEWAY_H
 
@@ -18,26 +18,26 @@ struct gateway;
 /* What an answer did, for the log of the caller. */
 struct gateway_report {
     enum modbus_exception exception; /* EX_NONE: it was a normal answer */
-    bool wrote;                      /* a new wish was accepted; the rest is filled only then */
-    size_t circuit;                  /* whose */
+    bool wrote;     /* a new wish was accepted; the rest is filled only then */
+    size_t circuit; /* whose */
     struct want before, after;
 };
 
-/* One register map per circuit of CFG (borrowed for the call).  X is borrowed for the life of
- * the gateway.  Returns owned, freed with gateway_free(). */
+/* One register map per circuit of CFG (borrowed for the call).  X is borrowed for the
+ * life of the gateway.  Returns owned, freed with gateway_free(). */
 enum err gateway_new(struct gateway **ret, const struct config *cfg, struct exchange *x,
                      uint64_t now_ms);
 void gateway_free(struct gateway *g);
 
-/* The answer to the whole ADU of SIZE bytes (as mbap_next() found it) into OUT; returns its
- * size, never 0.  Without MAY_WRITE every writing function is exception 1.  REPORT may be
- * NULL.  UNIX_S is wall time, for display only. */
+/* The answer to the whole ADU of SIZE bytes (as mbap_next() found it) into OUT; returns
+ * its size, never 0.  Without MAY_WRITE every writing function is exception 1.  REPORT
+ * may be NULL.  UNIX_S is wall time, for display only. */
 size_t gateway_answer(struct gateway *g, const uint8_t *adu, size_t size, bool may_write,
                       uint64_t now_ms, uint64_t unix_s, uint8_t out[static MBAP_ADU_MAX],
                       struct gateway_report *report);
 
-/* The counters of the diagnostic registers.  The gateway keeps requests, exceptions and writes,
- * its server the connections.  Points into the gateway. */
+/* The counters of the diagnostic registers.  The gateway keeps requests, exceptions and
+ * writes, its server the connections.  Points into the gateway. */
 struct modbus_counts *gateway_counts(struct gateway *g);
 
 #endif

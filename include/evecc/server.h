@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * server.h - Modbus TCP connections: bytes in, frames to the gateway, answers out.
  *
- * Owned by the Modbus thread; never blocks.  libmodbus listens (modbus_new_tcp_pi); sockets are
- * served from the caller's epoll set, level-triggered.  Bounded per client: one frame of input,
- * 8 KiB of answers not yet taken (then its socket is not read), one turn of work at a time.
+ * Owned by the Modbus thread; never blocks.  libmodbus listens (modbus_new_tcp_pi);
+ * sockets are served from the caller's epoll set, level-triggered.  Bounded per client:
+ * one frame of input, 8 KiB of answers not yet taken (then its socket is not read), one
+ * turn of work at a time.
  *
- * A frame must be whole 1 s after its first byte; a client that takes no answer for 5 s is
- * closed; three frames of another protocol close it (reliability C-06). */
+ * A frame must be whole 1 s after its first byte; a client that takes no answer for 5 s
+ * is closed; three frames of another protocol close it (reliability C-06). */
 #ifndef EVECC_SERVER_H
 #define EVECC_SERVER_H
 
@@ -21,11 +22,11 @@ struct server;
 enum { SERVER_CLIENTS_MAX = 512 };
 
 /* Opens every listener of CFG (borrowed for the call) and adds it to the epoll set EPOLL.
- * epoll_event.data.ptr of every event that belongs to the server is not NULL and is given to
- * server_event().  On failure nothing stays open and WHY (WHY_SIZE bytes) says which listener
- * failed, why, and what to do. */
-enum err server_new(struct server **ret, const struct config *cfg, struct gateway *gateway,
-                    int epoll, char *why, size_t why_size);
+ * epoll_event.data.ptr of every event that belongs to the server is not NULL and is given
+ * to server_event().  On failure nothing stays open and WHY (WHY_SIZE bytes) says which
+ * listener failed, why, and what to do. */
+enum err server_new(struct server **ret, const struct config *cfg,
+                    struct gateway *gateway, int epoll, char *why, size_t why_size);
 
 /* Closes listeners and connections.  NULL is fine. */
 void server_free(struct server *s);
@@ -34,7 +35,8 @@ void server_free(struct server *s);
 void server_stop_listening(struct server *s);
 
 /* Serves one event of the epoll set. */
-void server_event(struct server *s, void *ptr, uint32_t events, uint64_t now_ms, uint64_t unix_s);
+void server_event(struct server *s, void *ptr, uint32_t events, uint64_t now_ms,
+                  uint64_t unix_s);
 
 /* Closes what has timed out.  To be called after the events of a wake-up. */
 void server_tick(struct server *s, uint64_t now_ms);
@@ -42,8 +44,8 @@ void server_tick(struct server *s, uint64_t now_ms);
 /* When server_tick() has something to do; NEVER. */
 uint64_t server_wake(const struct server *s);
 
-/* Address and port of listener I as bound, e.g. "[::]:502"; NULL past the last.  Points into
- * the server. */
+/* Address and port of listener I as bound, e.g. "[::]:502"; NULL past the last.  Points
+ * into the server. */
 const char *server_address(const struct server *s, size_t i);
 
 #endif
