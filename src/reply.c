@@ -2,6 +2,7 @@
 #include "evecc/reply.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -75,8 +76,11 @@ static bool captures(struct reply *r)
     modbus_mapping_t map = {.nb_registers = 1, .tab_registers = registers};
     uint8_t out[MBAP_ADU_MAX];
 
-    return reply_build(r, request, sizeof request, &map, out) == sizeof expected &&
-           memcmp(out, expected, sizeof expected) == 0;
+    if (reply_build(r, request, sizeof request, &map, out) == sizeof expected &&
+        memcmp(out, expected, sizeof expected) == 0)
+        return true;
+    errno = ENOTSUP;
+    return false;
 }
 
 enum err reply_new(struct reply **ret)
@@ -84,8 +88,7 @@ enum err reply_new(struct reply **ret)
     struct reply *r = calloc(1, sizeof *r);
     if (!r)
         return ERR_SYSTEM;
-    r->ctx =
-        modbus_new_tcp(NULL, 0); /* never connected: address and port do not matter */
+    r->ctx = modbus_new_tcp(NULL, 0); /* never connected: no address, no port */
     /* For illegal requests libmodbus sleeps its response timeout (reliability 1.1).  None
      * gets here; should one ever, it costs a microsecond. */
     if (!r->ctx || modbus_set_response_timeout(r->ctx, 0, 1) != 0 ||
