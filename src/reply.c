@@ -26,19 +26,14 @@ static _Thread_local struct sink {
 /* Replaces the C library's for the whole program, libmodbus included: the executable's
  * symbols come first.  Everything that is not a reply goes on to where it would have
  * gone. */
-ssize_t send(int fd, const void *buf, size_t len, int flags)
+ssize_t send(int fd, const void *buf, size_t n, int flags)
 {
     if (fd != SENTINEL)
-        return sendto(fd, buf, len, flags, NULL, 0);
-    assert(sink.bytes && len <= MBAP_ADU_MAX);
-    memcpy(sink.bytes, buf, len);
-    sink.size = len;
-    return (ssize_t)len;
-}
-
-static void sink_open(uint8_t *bytes)
-{
-    sink = (struct sink){.bytes = bytes};
+        return sendto(fd, buf, n, flags, NULL, 0);
+    assert(sink.bytes && n <= MBAP_ADU_MAX);
+    memcpy(sink.bytes, buf, n);
+    sink.size = n;
+    return (ssize_t)n;
 }
 
 static size_t sink_close(void)
@@ -51,7 +46,7 @@ static size_t sink_close(void)
 size_t reply_build(struct reply *r, const uint8_t *adu, size_t size,
                    modbus_mapping_t *map, uint8_t out[static MBAP_ADU_MAX])
 {
-    sink_open(out);
+    sink.bytes = out;
     modbus_reply(r->ctx, adu, (int)size, map);
     return sink_close();
 }
@@ -59,7 +54,7 @@ size_t reply_build(struct reply *r, const uint8_t *adu, size_t size,
 size_t reply_exception(struct reply *r, const uint8_t *adu, enum modbus_exception code,
                        uint8_t out[static MBAP_ADU_MAX])
 {
-    sink_open(out);
+    sink.bytes = out;
     modbus_reply_exception(r->ctx, adu, (unsigned)code);
     return sink_close();
 }
