@@ -1,97 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 #include "evecc/easee_msg.h"
 
-#include <cjson/cJSON.h>
+#include "json.h"
+
 #include <string.h>
 
-/* Whole numbers up to here pass through a double unharmed. */
-#define EXACT_MAX (INT64_C(1) << 53)
-
 /* ---- requests ---- */
-
-struct out {
-    char *buf;
-    size_t size, len;
-    bool full;
-};
-
-static struct out start(char *buf, size_t size)
-{
-    struct out o = {.size = size, .full = size == 0};
-
-    o.buf = buf;
-    return o;
-}
-
-static void put(struct out *o, const char *text, size_t len)
-{
-    if (o->full || len >= o->size - o->len) {
-        o->full = true;
-        return;
-    }
-    memcpy(o->buf + o->len, text, len);
-    o->len += len;
-}
-
-static void put_text(struct out *o, const char *text)
-{
-    put(o, text, strlen(text));
-}
-
-/* Everything but what JSON forbids goes through as it is, also what is not UTF-8: only
- * the owner of a password can know how it was meant. */
-static void put_string(struct out *o, const char *text)
-{
-    static const char hex[] = "0123456789abcdef";
-
-    put_text(o, "\"");
-    for (; *text != '\0'; text++) {
-        unsigned char ch = (unsigned char)*text;
-
-        if (ch < ' ')
-            put(o, (const char[]){'\\', 'u', '0', '0', hex[ch >> 4], hex[ch & 15]}, 6);
-        else if (ch == '"' || ch == '\\')
-            put(o, (const char[]){'\\', *text}, 2);
-        else
-            put(o, text, 1);
-    }
-    put_text(o, "\"");
-}
-
-static void put_number(struct out *o, unsigned number)
-{
-    char digits[10];
-    size_t at = sizeof digits;
-
-    do
-        digits[--at] = (char)('0' + number % 10);
-    while ((number /= 10) > 0);
-    put(o, digits + at, sizeof digits - at);
-}
-
-static size_t finish(struct out *o)
-{
-    put_text(o, "}");
-    if (o->full)
-        return 0;
-    o->buf[o->len] = '\0';
-    return o->len;
-}
 
 static size_t two_strings(char *buf, size_t size, const char *first_key,
                           const char *first, const char *second_key, const char *second)
 {
-    struct out o = start(buf, size);
+    struct json_out o = json_start(buf, size);
 
-    put_text(&o, "{\"");
-    put_text(&o, first_key);
-    put_text(&o, "\":");
-    put_string(&o, first);
-    put_text(&o, ",\"");
-    put_text(&o, second_key);
-    put_text(&o, "\":");
-    put_string(&o, second);
-    return finish(&o);
+    json_put_text(&o, "{\"");
+    json_put_text(&o, first_key);
+    json_put_text(&o, "\":");
+    json_put_string(&o, first);
+    json_put_text(&o, ",\"");
+    json_put_text(&o, second_key);
+    json_put_text(&o, "\":");
+    json_put_string(&o, second);
+    json_put_text(&o, "}");
+    return json_finish(&o);
 }
 
 size_t easee_msg_login(char *buf, size_t size, const char *user, const char *password)
@@ -108,72 +38,34 @@ static const char *const settings_keys[PHASES] = {
     "dynamicCircuitCurrentP1", "dynamicCircuitCurrentP2", "dynamicCircuitCurrentP3"};
 static const char *const dynamic_keys[PHASES] = {"phase1", "phase2", "phase3"};
 
-static void put_amps(struct out *o, const char *const keys[PHASES], struct amps amps)
+static void put_amps(struct json_out *o, const char *const keys[PHASES], struct amps amps)
 {
     for (unsigned i = 0; i < PHASES; i++) {
-        put_text(o, i == 0 ? "{\"" : ",\"");
-        put_text(o, keys[i]);
-        put_text(o, "\":");
-        put_number(o, amps.l[i]);
+        json_put_text(o, i == 0 ? "{\"" : ",\"");
+        json_put_text(o, keys[i]);
+        json_put_text(o, "\":");
+        json_put_number(o, amps.l[i]);
     }
 }
 
 size_t easee_msg_settings(char *buf, size_t size, struct amps amps)
 {
-    struct out o = start(buf, size);
+    struct json_out o = json_start(buf, size);
 
     put_amps(&o, settings_keys, amps);
-    return finish(&o);
+    json_put_text(&o, "}");
+    return json_finish(&o);
 }
 
 size_t easee_msg_dynamic(char *buf, size_t size, struct amps amps, uint16_t ttl_min)
 {
-    struct out o = start(buf, size);
+    struct json_out o = json_start(buf, size);
 
     put_amps(&o, dynamic_keys, amps);
-    put_text(&o, ",\"timeToLive\":");
-    put_number(&o, ttl_min);
-    return finish(&o);
-}
-
-/* ---- reading JSON ---- */
-
-/* Owned by the caller; NULL when BODY is anything but one whole JSON text.  The length
- * given to cJSON includes the NUL, or even good texts fail (reliability 1.2). */
-static cJSON *parse(const char *body, size_t len)
-{
-    if (len > EASEE_BODY_MAX || memchr(body, '\0', len) != NULL)
-        return NULL;
-    return cJSON_ParseWithLengthOpts(body, len + 1, NULL, 1);
-}
-
-/* Of duplicate keys the first counts. */
-static const cJSON *member(const cJSON *object, const char *key)
-{
-    return cJSON_GetObjectItemCaseSensitive(object, key);
-}
-
-static bool absent(const cJSON *item)
-{
-    return item == NULL || cJSON_IsNull(item);
-}
-
-/* "" when it is not a string. */
-static const char *string(const cJSON *item)
-{
-    return cJSON_IsString(item) ? item->valuestring : "";
-}
-
-static bool integer(const cJSON *item, int64_t min, int64_t max, int64_t *ret)
-{
-    int64_t value;
-
-    if (!cJSON_IsNumber(item) ||
-        !telemetry_scale(item->valuedouble, 1, min, max, &value) ||
-        (double)value != item->valuedouble)
-        return false;
-    *ret = value;
-    return true;
+    json_put_text(&o, ",\"timeToLive\":");
+    json_put_number(&o, ttl_min);
+    json_put_text(&o, "}");
+    return json_finish(&o);
 }
 
 /* Amps as deciamps; null and missing are NA_U16, anything else is refused. */
@@ -181,148 +73,11 @@ static bool deciamps(const cJSON *item, uint16_t *ret)
 {
     int64_t value = NA_U16;
 
-    if (!absent(item) && (!cJSON_IsNumber(item) ||
-                          !telemetry_scale(item->valuedouble, 10, 0, NA_U16 - 1, &value)))
+    if (!json_absent(item) &&
+        (!cJSON_IsNumber(item) ||
+         !telemetry_scale(item->valuedouble, 10, 0, NA_U16 - 1, &value)))
         return false;
     *ret = (uint16_t)value;
-    return true;
-}
-
-/* Copies TEXT, cut to fit between two characters of UTF-8; control characters become '?'.
- */
-static void copy_text(char *ret, size_t size, const char *text)
-{
-    size_t len = strnlen(text, size - 1);
-
-    while (len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80)
-        len--;
-    for (size_t i = 0; i < len; i++)
-        ret[i] = (unsigned char)text[i] < ' ' || text[i] == 0x7f ? '?' : text[i];
-    ret[len] = '\0';
-}
-
-static bool is_alnum(char ch)
-{
-    return (ch >= '0' && ch <= '9') || (ch >= 'A' && ch <= 'Z') ||
-           (ch >= 'a' && ch <= 'z');
-}
-
-/* A serial becomes part of a path: nothing but letters, digits and '-'. */
-static bool is_serial(const char *text)
-{
-    size_t len = strnlen(text, SERIAL_MAX + 1);
-
-    for (size_t i = 0; i < len; i++)
-        if (!is_alnum(text[i]) && text[i] != '-')
-            return false;
-    return len > 0 && len <= SERIAL_MAX;
-}
-
-static char lower(char ch)
-{
-    return ch >= 'A' && ch <= 'Z' ? (char)(ch - 'A' + 'a') : ch;
-}
-
-static bool same_key(const char *a, const char *b)
-{
-    while (*a != '\0' && lower(*a) == lower(*b)) {
-        a++;
-        b++;
-    }
-    return *a == *b;
-}
-
-/* Whether TEXT holds WORD (lower case), whatever its case. */
-static bool mentions(const char *text, const char *word)
-{
-    for (; *text != '\0'; text++) {
-        size_t i = 0;
-
-        while (word[i] != '\0' && lower(text[i]) == word[i])
-            i++;
-        if (word[i] == '\0')
-            return true;
-    }
-    return false;
-}
-
-/* ---- 64-bit numbers ----
- *
- * cJSON keeps a number as a double and forgets its digits, but ticks have eighteen of
- * them (easee-api 5.1).  So they are read from the text itself.  cJSON has found that
- * text well-formed before, which leaves little to do: a string ends at its quote, a value
- * where its brackets balance.  All of these stop at the terminating NUL, too. */
-
-static const char *skip_blanks(const char *p)
-{
-    while (*p != '\0' && (unsigned char)*p <= ' ')
-        p++;
-    return p;
-}
-
-static const char *string_end(const char *p)
-{
-    for (p++; *p != '\0' && *p != '"'; p++)
-        if (*p == '\\' && p[1] != '\0')
-            p++;
-    return *p == '"' ? p + 1 : p;
-}
-
-/* The ',' or closing bracket behind the value at P. */
-static const char *value_end(const char *p)
-{
-    size_t depth = 0;
-
-    while (*p != '\0') {
-        if (*p == '"') {
-            p = string_end(p);
-            continue;
-        }
-        if (depth == 0 && strchr(",]}", *p) != NULL)
-            break;
-        if (*p == '{' || *p == '[')
-            depth++;
-        else if (*p == '}' || *p == ']')
-            depth--;
-        p++;
-    }
-    return p;
-}
-
-/* The text of the first value called KEY in the object at P; NULL: none. */
-static const char *raw_member(const char *p, const char *key)
-{
-    size_t len = strlen(key);
-
-    do {
-        const char *name = skip_blanks(p + 1), *end;
-
-        if (*name != '"')
-            return NULL;
-        end = string_end(name);
-        p = skip_blanks(skip_blanks(end) + 1);
-        if ((size_t)(end - name) == len + 2 && memcmp(name + 1, key, len) == 0)
-            return p;
-        p = value_end(p);
-    } while (*p == ',');
-    return NULL;
-}
-
-/* A whole number, not negative, without fraction or exponent. */
-static bool raw_integer(const char *p, int64_t *ret)
-{
-    int64_t value = 0;
-
-    if (*p < '0' || *p > '9')
-        return false;
-    for (; *p >= '0' && *p <= '9'; p++) {
-        if (value > (INT64_MAX - (*p - '0')) / 10)
-            return false;
-        value = value * 10 + (*p - '0');
-    }
-    if (*p == '.' || *p == 'e' || *p == 'E')
-        return false;
-    *ret = value;
     return true;
 }
 
@@ -353,15 +108,15 @@ static void wipe(const cJSON *item)
 enum err easee_msg_token(const char *body, size_t len, struct easee_token *ret)
 {
     const int64_t life_max_s = 366 * INT64_C(86400);
-    cJSON *root = parse(body, len);
-    const cJSON *access = member(root, "accessToken");
-    const cJSON *refresh = member(root, "refreshToken");
-    const cJSON *expires = member(root, "expiresIn");
+    cJSON *root = json_parse(body, len);
+    const cJSON *access = json_member(root, "accessToken");
+    const cJSON *refresh = json_member(root, "refreshToken");
+    const cJSON *expires = json_member(root, "expiresIn");
     enum err err = ERR_PARSE;
     int64_t expires_in_s;
 
-    if (fits_token(string(access)) && is_bearer(string(access)) &&
-        fits_token(string(refresh)) && cJSON_IsNumber(expires) &&
+    if (fits_token(json_string(access)) && is_bearer(json_string(access)) &&
+        fits_token(json_string(refresh)) && cJSON_IsNumber(expires) &&
         telemetry_scale(expires->valuedouble, 1, 1, life_max_s, &expires_in_s)) {
         ret->expires_in_s = expires_in_s;
         memcpy(ret->access, access->valuestring, strlen(access->valuestring) + 1);
@@ -376,28 +131,6 @@ enum err easee_msg_token(const char *body, size_t len, struct easee_token *ret)
 
 /* ---- problems ---- */
 
-/* TEXT as printable ASCII on one line, without HTML's tags. */
-static void copy_detail(char *ret, size_t size, const char *text)
-{
-    size_t len = 0;
-    bool tag = false, blank = false;
-
-    for (; *text != '\0' && len + 2 < size; text++) {
-        tag = tag ||
-              (*text == '<' && (is_alnum(text[1]) || text[1] == '/' || text[1] == '!'));
-        if (tag || (unsigned char)*text <= ' ' || *text == 0x7f) {
-            tag = tag && *text != '>';
-            blank = len > 0;
-            continue;
-        }
-        if (blank)
-            ret[len++] = ' ';
-        blank = false;
-        ret[len++] = *text <= '~' && *text > ' ' ? *text : '?';
-    }
-    ret[len] = '\0';
-}
-
 static void tell(const cJSON *root, const char *body, size_t len, char *detail,
                  size_t size)
 {
@@ -406,28 +139,30 @@ static void tell(const cJSON *root, const char *body, size_t len, char *detail,
     if (detail == NULL || size == 0)
         return;
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        const char *text = string(member(root, keys[i]));
+        const char *text = json_string(json_member(root, keys[i]));
 
         if (text[0] != '\0') {
-            copy_detail(detail, size, text);
+            json_copy_plain(detail, size, text);
             return;
         }
     }
-    copy_detail(detail, size, len <= EASEE_BODY_MAX ? body : "");
+    json_copy_plain(detail, size, len <= EASEE_BODY_MAX ? body : "");
 }
 
 static bool is_problem(const cJSON *root)
 {
-    return cJSON_IsNumber(member(root, "errorCode")) ||
-           cJSON_IsString(member(root, "title"));
+    return cJSON_IsNumber(json_member(root, "errorCode")) ||
+           cJSON_IsString(json_member(root, "title"));
 }
 
 static bool is_bad_login(const cJSON *root)
 {
     int64_t code;
 
-    return (integer(member(root, "errorCode"), 0, INT32_MAX, &code) && code == 100) ||
-           strcmp(string(member(root, "errorCodeName")), "InvalidUserPassword") == 0;
+    return (json_integer(json_member(root, "errorCode"), 0, INT32_MAX, &code) &&
+            code == 100) ||
+           strcmp(json_string(json_member(root, "errorCodeName")),
+                  "InvalidUserPassword") == 0;
 }
 
 static enum err problem(unsigned http_status, const cJSON *root, const char *body)
@@ -445,8 +180,9 @@ static enum err problem(unsigned http_status, const cJSON *root, const char *bod
     case 408:
         return ERR_TIMEOUT;
     case 429:
-        return mentions(body, "blocked") || mentions(body, "banned") ? ERR_BLOCKED
-                                                                     : ERR_THROTTLED;
+        return json_mentions(body, "blocked") || json_mentions(body, "banned")
+                   ? ERR_BLOCKED
+                   : ERR_THROTTLED;
     case 504:
         return ERR_UNREACHABLE;
     default:
@@ -469,7 +205,7 @@ static enum err problem(unsigned http_status, const cJSON *root, const char *bod
 enum err easee_msg_problem(unsigned http_status, const char *body, size_t len,
                            char *detail, size_t detail_size)
 {
-    cJSON *root = parse(body, len);
+    cJSON *root = json_parse(body, len);
     enum err err = problem(http_status, root, body);
 
     tell(root, body, len, detail, detail_size);
@@ -482,14 +218,15 @@ enum err easee_msg_problem(unsigned http_status, const char *body, size_t len,
 enum err easee_msg_find_site(const char *body, size_t len, const char *site_key,
                              int64_t *ret_site_id)
 {
-    cJSON *root = parse(body, len);
+    cJSON *root = json_parse(body, len);
     enum err err = cJSON_IsArray(root) ? ERR_SITE_UNKNOWN : ERR_PARSE;
     const cJSON *site;
 
     cJSON_ArrayForEach(site, root)
     {
-        if (same_key(string(member(site, "siteKey")), site_key) && site_key[0] != '\0' &&
-            integer(member(site, "id"), 0, EXACT_MAX, ret_site_id)) {
+        if (json_same_text(json_string(json_member(site, "siteKey")), site_key) &&
+            site_key[0] != '\0' &&
+            json_integer(json_member(site, "id"), 0, JSON_EXACT_MAX, ret_site_id)) {
             err = ERR_OK;
             break;
         }
@@ -500,13 +237,13 @@ enum err easee_msg_find_site(const char *body, size_t len, const char *site_key,
 
 static bool site_fits(const cJSON *site, int64_t id, const struct easee_selector *sel)
 {
-    const cJSON *key = member(site, "siteKey");
+    const cJSON *key = json_member(site, "siteKey");
 
     if (sel->site_id >= 0 && sel->site_id != id)
         return false;
-    if (sel->site_key[0] == '\0' || (absent(key) && sel->site_id >= 0))
+    if (sel->site_key[0] == '\0' || (json_absent(key) && sel->site_id >= 0))
         return true;
-    return same_key(string(key), sel->site_key);
+    return json_same_text(json_string(key), sel->site_key);
 }
 
 static const cJSON *find_charger(const cJSON *chargers, const char *serial)
@@ -515,7 +252,7 @@ static const cJSON *find_charger(const cJSON *chargers, const char *serial)
 
     cJSON_ArrayForEach(charger, chargers)
     {
-        if (strcmp(string(member(charger, "id")), serial) == 0)
+        if (strcmp(json_string(json_member(charger, "id")), serial) == 0)
             return charger;
     }
     return NULL;
@@ -525,45 +262,46 @@ static bool circuit_fits(const cJSON *circuit, const struct easee_selector *sel)
 {
     int64_t id, panel;
 
-    if (!integer(member(circuit, "id"), 0, EXACT_MAX, &id) ||
+    if (!json_integer(json_member(circuit, "id"), 0, JSON_EXACT_MAX, &id) ||
         (sel->circuit_id >= 0 && sel->circuit_id != id))
         return false;
-    if (sel->panel_id >= 0 &&
-        (!integer(member(circuit, "circuitPanelId"), 0, EXACT_MAX, &panel) ||
-         sel->panel_id != panel))
+    if (sel->panel_id >= 0 && (!json_integer(json_member(circuit, "circuitPanelId"), 0,
+                                             JSON_EXACT_MAX, &panel) ||
+                               sel->panel_id != panel))
         return false;
     return sel->charger[0] == '\0' ||
-           find_charger(member(circuit, "chargers"), sel->charger) != NULL;
+           find_charger(json_member(circuit, "chargers"), sel->charger) != NULL;
 }
 
 /* Its back plate is the master's, or the circuit names it. */
 static bool is_master(const cJSON *charger, const cJSON *circuit)
 {
-    const cJSON *plate = member(charger, "backPlate");
-    const char *plate_id = string(member(plate, "id"));
-    const char *serial = string(member(charger, "id"));
+    const cJSON *plate = json_member(charger, "backPlate");
+    const char *plate_id = json_string(json_member(plate, "id"));
+    const char *serial = json_string(json_member(charger, "id"));
 
     return (plate_id[0] != '\0' &&
-            strcmp(plate_id, string(member(plate, "masterBackPlateId"))) == 0) ||
+            strcmp(plate_id, json_string(json_member(plate, "masterBackPlateId"))) ==
+                0) ||
            (serial[0] != '\0' &&
-            strcmp(serial, string(member(circuit, "masterChargerId"))) == 0);
+            strcmp(serial, json_string(json_member(circuit, "masterChargerId"))) == 0);
 }
 
 static void add_charger(struct easee_circuit *c, const cJSON *charger)
 {
-    const char *serial = string(member(charger, "id"));
+    const char *serial = json_string(json_member(charger, "id"));
     int64_t product = NA_U16;
 
-    if (c->chargers == EASEE_CHARGERS_MAX || !is_serial(serial))
+    if (c->chargers == EASEE_CHARGERS_MAX || !json_is_serial(serial))
         return;
-    integer(member(charger, "productCode"), 0, NA_U16 - 1, &product);
+    json_integer(json_member(charger, "productCode"), 0, NA_U16 - 1, &product);
     c->product[c->chargers] = (uint16_t)product;
     memcpy(c->serial[c->chargers++], serial, strlen(serial) + 1);
 }
 
 static void add_chargers(struct easee_circuit *c, const cJSON *circuit, const char *only)
 {
-    const cJSON *chargers = member(circuit, "chargers");
+    const cJSON *chargers = json_member(circuit, "chargers");
     const cJSON *master = NULL, *charger;
 
     c->alone = cJSON_GetArraySize(chargers) == 1;
@@ -587,11 +325,11 @@ static void add_chargers(struct easee_circuit *c, const cJSON *circuit, const ch
 static enum err find_circuit(const cJSON *site, const struct easee_selector *sel,
                              struct easee_circuit *ret)
 {
-    const cJSON *circuits = member(site, "circuits"), *circuit, *found = NULL;
+    const cJSON *circuits = json_member(site, "circuits"), *circuit, *found = NULL;
     struct easee_circuit c = {.panel_id = -1, .rated_da = NA_U16};
 
-    if (!integer(member(site, "id"), 0, EXACT_MAX, &c.site_id) ||
-        (!absent(circuits) && !cJSON_IsArray(circuits)))
+    if (!json_integer(json_member(site, "id"), 0, JSON_EXACT_MAX, &c.site_id) ||
+        (!json_absent(circuits) && !cJSON_IsArray(circuits)))
         return ERR_PARSE;
     if (!site_fits(site, c.site_id, sel))
         return ERR_SITE_UNKNOWN;
@@ -605,11 +343,13 @@ static enum err find_circuit(const cJSON *site, const struct easee_selector *sel
     }
     if (found == NULL)
         return ERR_CIRCUIT_UNKNOWN;
-    integer(member(found, "id"), 0, EXACT_MAX, &c.circuit_id);
-    integer(member(found, "circuitPanelId"), 0, EXACT_MAX, &c.panel_id);
-    deciamps(member(found, "ratedCurrent"), &c.rated_da);
-    copy_text(c.site_key, sizeof c.site_key, string(member(site, "siteKey")));
-    copy_text(c.site_name, sizeof c.site_name, string(member(site, "name")));
+    json_integer(json_member(found, "id"), 0, JSON_EXACT_MAX, &c.circuit_id);
+    json_integer(json_member(found, "circuitPanelId"), 0, JSON_EXACT_MAX, &c.panel_id);
+    deciamps(json_member(found, "ratedCurrent"), &c.rated_da);
+    json_copy_text(c.site_key, sizeof c.site_key,
+                   json_string(json_member(site, "siteKey")));
+    json_copy_text(c.site_name, sizeof c.site_name,
+                   json_string(json_member(site, "name")));
     add_chargers(&c, found, sel->charger);
     *ret = c;
     return ERR_OK;
@@ -619,7 +359,7 @@ enum err easee_msg_find_circuit(const char *body, size_t len,
                                 const struct easee_selector *sel,
                                 struct easee_circuit *ret)
 {
-    cJSON *root = parse(body, len);
+    cJSON *root = json_parse(body, len);
     enum err err = find_circuit(root, sel, ret);
 
     cJSON_Delete(root);
@@ -630,14 +370,14 @@ enum err easee_msg_find_circuit(const char *body, size_t len,
 
 enum err easee_msg_currents(const char *body, size_t len, uint16_t ret_da[PHASES])
 {
-    cJSON *root = parse(body, len);
-    bool settings = member(root, settings_keys[0]) != NULL;
+    cJSON *root = json_parse(body, len);
+    bool settings = json_member(root, settings_keys[0]) != NULL;
     const char *const *keys = settings ? settings_keys : dynamic_keys;
-    bool good = member(root, keys[0]) != NULL;
+    bool good = json_member(root, keys[0]) != NULL;
     uint16_t da[PHASES];
 
     for (unsigned i = 0; i < PHASES; i++)
-        good = good && deciamps(member(root, keys[i]), &da[i]);
+        good = good && deciamps(json_member(root, keys[i]), &da[i]);
     if (good)
         memcpy(ret_da, da, sizeof da);
     cJSON_Delete(root);
@@ -647,20 +387,20 @@ enum err easee_msg_currents(const char *body, size_t len, uint16_t ret_da[PHASES
 /* TEXT: where ITEM stands in the body. */
 static bool command(const cJSON *item, const char *text, struct easee_command *ret)
 {
-    const cJSON *ticks = member(item, "ticks");
-    const char *device = string(member(item, "device"));
+    const cJSON *ticks = json_member(item, "ticks");
+    const char *device = json_string(json_member(item, "device"));
     int64_t id;
 
     *ret = (struct easee_command){0};
-    if (!integer(member(item, "commandId"), 0, INT32_MAX, &id))
+    if (!json_integer(json_member(item, "commandId"), 0, INT32_MAX, &id))
         return false;
     ret->command_id = (int32_t)id;
-    if (is_serial(device))
+    if (json_is_serial(device))
         memcpy(ret->device, device, strlen(device) + 1);
-    if (absent(ticks))
+    if (json_absent(ticks))
         return true;
-    text = raw_member(text, "ticks");
-    return cJSON_IsNumber(ticks) && text != NULL && raw_integer(text, &ret->ticks);
+    text = json_raw_member(text, "ticks");
+    return cJSON_IsNumber(ticks) && text != NULL && json_raw_integer(text, &ret->ticks);
 }
 
 /* Keeps at most MAX; false when one of them is none. */
@@ -679,10 +419,10 @@ static bool commands(const cJSON *root, const char *body, struct easee_command *
     for (*ret_count = 0; item != NULL; item = item->next) {
         struct easee_command c;
 
-        text = skip_blanks(text);
+        text = json_raw_skip(text);
         if (!command(item, text, &c))
             return false;
-        text = value_end(text);
+        text = json_raw_end(text);
         text += *text == ',';
         if (*ret_count < max)
             ret[(*ret_count)++] = c;
@@ -693,11 +433,11 @@ static bool commands(const cJSON *root, const char *body, struct easee_command *
 enum err easee_msg_commands(const char *body, size_t len, struct easee_command *ret,
                             size_t max, size_t *ret_count)
 {
-    cJSON *root = parse(body, len);
+    cJSON *root = json_parse(body, len);
     size_t count = 0;
     bool good;
 
-    if (cJSON_IsNull(root) || (size_t)(skip_blanks(body) - body) == len)
+    if (cJSON_IsNull(root) || (size_t)(json_raw_skip(body) - body) == len)
         good = true;
     else /* once only to look, so that nothing is touched when it is no good */
         good = root != NULL && commands(root, body, NULL, 0, &count) &&
@@ -708,75 +448,17 @@ enum err easee_msg_commands(const char *body, size_t len, struct easee_command *
     return good ? ERR_OK : ERR_PARSE;
 }
 
-/* The stream and some endpoints write numbers and booleans as strings (easee-api 7.2). */
-static bool number_in_text(const char *text, double *ret)
-{
-    static const struct {
-        char word[6];
-        bool value;
-    } words[] = {
-        {"true",  true },
-        {"false", false},
-        {"on",    true },
-        {"off",   false}
-    };
-    bool number = false;
-    cJSON *item;
-
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        if (same_key(text, words[i].word)) {
-            *ret = words[i].value;
-            return true;
-        }
-    }
-    if ((*text < '0' || *text > '9') && *text != '-')
-        return false;
-    item = cJSON_ParseWithOpts(text, NULL, 1);
-    if (cJSON_IsNumber(item)) {
-        *ret = item->valuedouble;
-        number = true;
-    }
-    cJSON_Delete(item);
-    return number;
-}
-
-static bool observation(const cJSON *item, struct observation *ret)
-{
-    const cJSON *value = member(item, "value");
-    int64_t id, exact;
-
-    *ret = (struct observation){0};
-    if (!integer(member(item, "id"), 1, UINT16_MAX, &id))
-        return false;
-    ret->id = (uint16_t)id;
-    easee_msg_time(string(member(item, "timestamp")), &ret->at_unix_ms);
-    if (cJSON_IsNumber(value)) {
-        ret->is_number = true;
-        ret->number = value->valuedouble;
-    } else if (cJSON_IsBool(value)) {
-        ret->is_number = true;
-        ret->number = cJSON_IsTrue(value);
-    } else if (cJSON_IsString(value)) {
-        ret->is_number = number_in_text(value->valuestring, &ret->number);
-        copy_text(ret->text, sizeof ret->text, value->valuestring);
-    } else if (!cJSON_IsNull(value)) {
-        return false;
-    }
-    return !ret->is_number ||
-           telemetry_scale(ret->number, 1, -EXACT_MAX, EXACT_MAX, &exact);
-}
-
 enum err easee_msg_observations(const char *body, size_t len, struct observation *ret,
                                 size_t max, size_t *ret_count)
 {
-    cJSON *root = parse(body, len);
-    const cJSON *list = member(root, "observations"), *item;
+    cJSON *root = json_parse(body, len);
+    const cJSON *list = json_member(root, "observations"), *item;
     bool good = cJSON_IsArray(list) || cJSON_IsNull(list);
     size_t count = 0;
 
     cJSON_ArrayForEach(item, list)
     {
-        if (good && count < max && observation(item, &ret[count]))
+        if (good && count < max && json_observation(item, &ret[count]))
             count++;
     }
     if (good)
