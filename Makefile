@@ -45,12 +45,13 @@ TEST_LIBS  := $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null) -lm
 
 # The pure core.  Its objects may import each other and what stands here, nothing else.
 CORE := $(filter $(basename $(notdir $(wildcard src/*.c))),mbap regmap acl phase budget session \
-                 circuit telemetry easee_msg json err)
+                 circuit telemetry easee_msg json signalr err)
 PURE := bcmp memchr memcmp memcpy memmove memset strchr strcmp strcspn strlen strncmp strnlen \
         strspn \
         __memcpy_chk __memmove_chk __memset_chk __stack_chk_fail _GLOBAL_OFFSET_TABLE_
 PURE_acl       := inet_pton
 PURE_json      := cJSON_%
+PURE_signalr   := cJSON_%
 PURE_easee_msg := cJSON_% explicit_bzero __explicit_bzero_chk
 
 SRCS  := $(filter-out src/main.c,$(wildcard src/*.c))
