@@ -175,7 +175,8 @@ static uint16_t new16(const struct regmap *m, const struct mbap_request *req,
         return (uint16_t)((written16(m, addr) & req->and_mask) |
                           (req->or_mask & ~req->and_mask));
 
-    const uint8_t *v = req->values + 2 * (addr - req->write_addr);
+    const size_t i = addr - req->write_addr;
+    const uint8_t *v = req->values + 2 * i;
     return (uint16_t)(v[0] << 8 | v[1]);
 }
 
@@ -402,7 +403,7 @@ void regmap_render(struct regmap *m, const struct regmap_facts *f)
 
     memset(m->image, 0xFF, sizeof m->image);
 #define REG(name, addr, type, words, access, unit, range, source, meaning) \
-    put_##type(m->image + (addr - REGMAP_FIRST), words, source);
+    put_##type(&m->image[REG_##name - REGMAP_FIRST], words, source);
 #include "evecc/registers.def"
 #undef REG
 }

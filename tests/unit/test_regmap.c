@@ -919,7 +919,7 @@ static void what_makes_a_wish(void **state)
 
 static void apply_tells_what_changed(void **state)
 {
-    const uint16_t zeros[62] = {0};
+    const uint16_t zeros[63] = {0};
     struct regmap m;
     struct write w;
 

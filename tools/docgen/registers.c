@@ -116,7 +116,7 @@ static const char *lower(const char *name)
     static char text[64];
     size_t n = 0;
 
-    for (; name[n] != '\0' && n < sizeof text - 1; n++)
+    for (; n < sizeof text - 1 && name[n] != '\0'; n++)
         text[n] = (char)tolower((unsigned char)name[n]);
     text[n] = '\0';
     return text;
