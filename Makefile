@@ -57,7 +57,8 @@ PURE_easee_msg := cJSON_% explicit_bzero __explicit_bzero_chk
 SRCS  := $(filter-out src/main.c,$(wildcard src/*.c))
 OBJS  := $(SRCS:src/%.c=$B/%.o)
 SIM   := $(patsubst tools/easeesim/%.c,$B/sim/%.o,$(wildcard tools/easeesim/*.c))
-TESTS := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/test_*.c))
+TESTS := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/test_*.c)) \
+         $(patsubst tests/easeesim/%.c,$B/tests/%,$(wildcard tests/easeesim/test_*.c))
 BENCH := $(patsubst tests/bench/%.c,$B/bench/%,$(wildcard tests/bench/*.c))
 FUZZ  := $(patsubst tests/fuzz/%.c,$B/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 # Documents made from the tables: file, generator, its argument.
@@ -92,6 +93,10 @@ PROGRAM = $(call say,CC)$(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) $(ALL_LDFL
 
 $B/tests/%: tests/unit/%.c $B/libevecc.a | $B
 	$(PROGRAM) $(TEST_LIBS) $(DEP_LIBS)
+
+$B/tests/test_sim_%: tests/easeesim/test_sim_%.c $(filter-out %/main.o %/http.o,$(SIM)) | $B
+	$(call say,CC)$(CC) $(CPPFLAGS) -Itools/easeesim $(SIM_CFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ \
+	    $(filter %.c %.o,$^) $(TEST_LIBS) $(SIM_LIBS)
 
 $B/bench/%: tests/bench/%.c | $B
 	$(PROGRAM) $(DEP_LIBS)

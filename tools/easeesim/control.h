@@ -8,8 +8,4 @@
 void control_answer(struct sim *s, const struct request *request,
                     struct response *response);
 
-/* Applies {"charger":...}, {"circuit":...}, {"speed":...} and the like.  False: WHY
- * (JSON_WHY bytes) says what is wrong. */
-bool control_set(struct sim *s, const cJSON *change, char *why);
-
 #endif

@@ -16,6 +16,12 @@ static const struct {
 #undef FAULT
 };
 
+#define FAULT(name, applied, meaning) " " #name
+static const char kind_names[] =
+#include "faults.def"
+    ;
+#undef FAULT
+
 static const char html[] =
     "<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head>"
     "<body><h1>Bad Gateway</h1><p>Try again in about a minute.</p>"
@@ -37,9 +43,7 @@ static bool read_kind(const cJSON *spec, enum fault_kind *ret, char *why)
             *ret = (enum fault_kind)k;
             return true;
         }
-    snprintf(why, JSON_WHY,
-             "kind: status, reset, truncate, html, silent, slow, empty, "
-             "redirect, huge or garbage");
+    snprintf(why, JSON_WHY, "kind: one of%s", kind_names);
     return false;
 }
 

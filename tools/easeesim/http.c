@@ -119,6 +119,8 @@ static bool read_head(struct lws *wsi, struct request *q)
     copy_header(wsi, WSI_TOKEN_HTTP_AUTHORIZATION, q->authorization,
                 sizeof q->authorization);
     copy_header(wsi, WSI_TOKEN_HTTP_USER_AGENT, q->user_agent, sizeof q->user_agent);
+    copy_header(wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, q->content_type,
+                sizeof q->content_type);
     lws_get_peer_simple(wsi, q->ip, sizeof q->ip);
     q->tls = lws_is_ssl(wsi);
     return true;

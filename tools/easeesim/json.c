@@ -6,6 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+cJSON *json_parse(const char *text, size_t len)
+{
+    return text ? cJSON_ParseWithLengthOpts(text, len + 1, NULL, true) : NULL;
+}
+
 void json_add_i64(cJSON *object, const char *name, int64_t value)
 {
     char text[24];

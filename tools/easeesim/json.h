@@ -8,6 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The document TEXT of LEN bytes, NUL-terminated at TEXT[LEN], with nothing after it.
+ * NULL: it is not one, or TEXT is NULL.  Returns owned (cJSON_Delete). */
+cJSON *json_parse(const char *text, size_t len);
+
 /* A member that is exact beyond 2^53, which a double is not. */
 void json_add_i64(cJSON *object, const char *name, int64_t value);
 
@@ -22,7 +26,7 @@ cJSON *json_array3(const double a[3]);
 /* Members of OBJECT, with their case.  Absent: RET is untouched and the answer is true.
  * Of another type or out of range: false, and WHY (JSON_WHY bytes) says which and what is
  * allowed. */
-enum { JSON_WHY = 128 };
+enum { JSON_WHY = 512 };
 bool json_bool(const cJSON *object, const char *name, bool *ret, char *why);
 bool json_real_in(const cJSON *object, const char *name, double lo, double hi,
                   double *ret, char *why);

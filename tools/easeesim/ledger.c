@@ -44,7 +44,7 @@ static char *masked(const struct request *r)
 
     if (!r->body || r->body_len == 0)
         return NULL;
-    body = cJSON_ParseWithLength(r->body, r->body_len);
+    body = json_parse(r->body, r->body_len);
     for (unsigned i = 0; cJSON_IsObject(body) && i < sizeof secret / sizeof secret[0];
          i++)
         if (cJSON_HasObjectItem(body, secret[i])) {

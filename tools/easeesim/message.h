@@ -13,6 +13,7 @@ enum {
     QUERY_SIZE = 2048,
     AUTH_SIZE = 4096,
     AGENT_SIZE = 256,
+    TYPE_SIZE = 128,
     IP_SIZE = 64,
     BODY_MAX = 64 * 1024, /* of a request; more is answered 413 */
     HEADERS_MAX = 8,
@@ -21,7 +22,8 @@ enum {
 
 struct request {
     char method[METHOD_SIZE], path[PATH_SIZE], query[QUERY_SIZE];
-    char authorization[AUTH_SIZE], user_agent[AGENT_SIZE], ip[IP_SIZE];
+    char authorization[AUTH_SIZE], user_agent[AGENT_SIZE], ip[IP_SIZE],
+        content_type[TYPE_SIZE];
     bool tls, too_large;
     char *body; /* NUL-terminated at body[body_len]; NULL: none */
     size_t body_len;

@@ -220,6 +220,8 @@ void report_run(struct model *m, struct charger *c)
 
         if (heartbeat || differs(s, &t))
             deliver(m, c, i, &t);
+        else if (s->known)
+            learn(m, c, i); /* changed and changed back meanwhile */
         if (heartbeat) {
             s->due_ms = m->now_ms + t.hi_ms;
             wake_by(c, s->due_ms);
@@ -262,6 +264,9 @@ void report_link(struct model *m, struct charger *c)
     link->at_ms = m->now_ms;
     link->value = c->online;
     if (c->online) {
+        for (unsigned i = 0; i < OBSERVATIONS; i++)
+            if (c->seen[i].known)
+                learn(m, c, i);
         report_again(m, c, 109);
         report_again(m, c, 150);
         return;

@@ -3,6 +3,7 @@
 
 #include "api.h"
 #include "control.h"
+#include "json.h"
 #include "world.h"
 
 #include <inttypes.h>
@@ -108,56 +109,82 @@ static bool authorise(struct call *call)
     return owner >= 0;
 }
 
-/* Everything between the firewall and the handler, in the order of the real thing. */
-static void answer_api(struct call *call, struct ledger_entry *entry)
+/* application/json, text/json, application/...+json (easee-api 1.1). */
+static bool declared_json(const struct request *q)
+{
+    return strstr(q->content_type, "/json") || strstr(q->content_type, "+json");
+}
+
+/* Firewall, limits and token, in the order of the real thing.  False: answered. */
+static bool admit(struct call *call, const struct api_route *route, bool path_exists,
+                  bool authorised)
 {
     struct sim *s = call->sim;
     const struct request *q = call->request;
     struct response *r = call->response;
-    const struct api_route *route;
     char key[LIMIT_KEY_SIZE];
-    bool path_exists;
     uint64_t wait_ms;
 
     if (limits_blocked(&s->limits, q->ip, s->model.now_ms)) {
         answer_blocked(s, r);
-        return;
-    }
-    route = api_find(q->method, q->path, call->arg, &path_exists);
-    if (route)
-        entry->class = limits_name(route->class);
-    wait_ms = limits_take(&s->limits, LIMIT_all, q->ip, s->model.now_ms);
-    if (wait_ms > 0) {
-        answer_too_many(s, q->ip, wait_ms, r);
-        return;
-    }
-    if (!route) {
-        if (path_exists)
-            response_set(r, 405, NULL, NULL);
-        else
-            response_text(r, 403, "application/json", "{\"message\":\"Forbidden\"}");
-        return;
-    }
-    entry->authorised = authorise(call);
-    if (!route->open && !entry->authorised) {
-        response_header(r, "WWW-Authenticate", "Bearer");
-        response_set(r, 401, NULL, NULL);
-        return;
-    }
-    if (q->too_large) {
-        response_set(r, 413, NULL, NULL);
-        return;
+        return false;
     }
     snprintf(key, sizeof key, "account %u", call->account);
-    wait_ms =
-        limits_take(&s->limits, route->class, route->open ? q->ip : key, s->model.now_ms);
-    if (wait_ms > 0) {
+    wait_ms = limits_take(&s->limits, LIMIT_all, q->ip, s->model.now_ms);
+    if (wait_ms == 0 && !route && path_exists) {
+        response_set(r, 405, NULL, NULL);
+    } else if (wait_ms == 0 && !route) {
+        response_text(r, 403, "application/json", "{\"message\":\"Forbidden\"}");
+    } else if (wait_ms == 0 && !route->open && !authorised) {
+        response_header(r, "WWW-Authenticate", "Bearer");
+        response_set(r, 401, NULL, NULL);
+    } else {
+        if (wait_ms == 0)
+            wait_ms = limits_take(&s->limits, route->class, route->open ? q->ip : key,
+                                  s->model.now_ms);
+        if (wait_ms == 0)
+            return true;
         answer_too_many(s, q->ip, wait_ms, r);
+    }
+    return false;
+}
+
+static void act(struct call *call, const struct api_route *route)
+{
+    const struct request *q = call->request;
+
+    if (q->too_large) {
+        response_set(call->response, 413, NULL, NULL);
         return;
     }
-    call->body = q->body ? cJSON_ParseWithLength(q->body, q->body_len) : NULL;
+    if (q->body && call->model->quirks.strict_type && !declared_json(q)) {
+        response_set(call->response, 415, NULL, NULL);
+        return;
+    }
+    call->body = json_parse(q->body, q->body_len);
     route->handler(call);
     cJSON_Delete(call->body);
+}
+
+/* A fault takes the place of the answer, not of the accounting: windows fill up all the
+ * same. */
+static void answer_api(struct call *call, const struct fault *fault,
+                       struct ledger_entry *entry)
+{
+    const struct request *q = call->request;
+    bool path_exists;
+    const struct api_route *route = api_find(q->method, q->path, call->arg, &path_exists);
+
+    entry->class = route ? limits_name(route->class) : "unknown";
+    entry->authorised = authorise(call);
+    if (admit(call, route, path_exists, entry->authorised) && (!fault || fault->applied))
+        act(call, route);
+    if (!fault)
+        return;
+    if (!fault->applied)
+        response_release(call->response);
+    entry->fault = faults_kind_name(fault->kind);
+    faults_spoil(fault, call->response);
 }
 
 void sim_answer(struct sim *s, const struct request *request, uint64_t real_us,
@@ -165,8 +192,7 @@ void sim_answer(struct sim *s, const struct request *request, uint64_t real_us,
 {
     struct call call = {
         .sim = s, .model = &s->model, .request = request, .response = response};
-    struct ledger_entry entry = {.request = request, .class = "unknown"};
-    struct fault *fault;
+    struct ledger_entry entry = {.request = request, .unix_ms = unix_ms};
 
     *response = (struct response){0};
     catch_up(s, real_us, unix_ms);
@@ -174,16 +200,9 @@ void sim_answer(struct sim *s, const struct request *request, uint64_t real_us,
         control_answer(s, request, response);
         return;
     }
-    fault = faults_match(&s->faults, request);
-    if (!fault || fault->applied)
-        answer_api(&call, &entry);
-    if (fault) {
-        entry.fault = faults_kind_name(fault->kind);
-        faults_spoil(fault, response);
-    }
+    answer_api(&call, faults_match(&s->faults, request), &entry);
     faults_done(&s->faults);
     entry.t_ms = s->model.now_ms;
-    entry.unix_ms = unix_ms;
     entry.status = response->wire == WIRE_RESET || response->wire == WIRE_SILENT
                        ? 0
                        : response->status;

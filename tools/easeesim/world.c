@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "world.h"
 
-#include "control.h"
+#include "change.h"
 #include "json.h"
 
 #include <ctype.h>
@@ -287,7 +287,7 @@ void scenario_run(struct sim *s, const cJSON *event)
 
     if (cJSON_IsTrue(list(event, "clear_faults")))
         faults_remove(&s->faults, 0);
-    if ((set && !control_set(s, set, why)) ||
+    if ((set && !change_apply(s, set, why)) ||
         (fault && !faults_add(&s->faults, fault, why)))
         fprintf(stderr, "easeesim: scenario at_s=%g: %s\n",
                 cJSON_GetNumberValue(list(event, "at_s")), why);
