@@ -37,15 +37,15 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack
 endif
 ALL_LDFLAGS += $(LDFLAGS) -pthread
 
-DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags libmodbus libcurl libcjson 2>/dev/null)
-DEP_LIBS   := $(shell $(PKG_CONFIG) --libs libmodbus libcurl libcjson 2>/dev/null) -liniparser
+DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags libmodbus libcurl libcjson zlib 2>/dev/null)
+DEP_LIBS   := $(shell $(PKG_CONFIG) --libs libmodbus libcurl libcjson zlib 2>/dev/null) -liniparser
 SIM_CFLAGS := $(shell $(PKG_CONFIG) --cflags libwebsockets libcjson 2>/dev/null)
 SIM_LIBS   := $(shell $(PKG_CONFIG) --libs libwebsockets libcjson 2>/dev/null) -lm
 TEST_LIBS  := $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null) -lm
 
 # The pure core.  Its objects may import each other and what stands here, nothing else.
 CORE := $(filter $(basename $(notdir $(wildcard src/*.c))),mbap regmap acl phase budget session \
-                 circuit telemetry easee_msg json signalr err)
+                 circuit telemetry easee_msg json signalr err state)
 PURE := bcmp memchr memcmp memcpy memmove memset strchr strcmp strcspn strlen strncmp strnlen \
         strspn \
         __memcpy_chk __memmove_chk __memset_chk __stack_chk_fail _GLOBAL_OFFSET_TABLE_
@@ -53,6 +53,7 @@ PURE_acl       := inet_pton
 PURE_json      := cJSON_%
 PURE_signalr   := cJSON_%
 PURE_easee_msg := cJSON_% explicit_bzero __explicit_bzero_chk
+PURE_state     := cJSON_%
 
 SRCS  := $(filter-out src/main.c,$(wildcard src/*.c))
 OBJS  := $(SRCS:src/%.c=$B/%.o)

@@ -2,11 +2,11 @@
  * state.h - what of a circuit survives a restart, as text and back.
  *
  * Pure but for the memory cJSON takes and gives back within a call.  Holds no secrets.
- * Times are monotonic milliseconds of the boot they were saved in; state_decode() shifts
- * them to this boot: exactly when BOOT_ID is the same, by the wall clock otherwise.  A
+ * Times are monotonic milliseconds of the boot they were saved in; state_decode() moves
+ * them to this boot: exactly when the boot is the same, by the wall clock otherwise.  A
  * wall clock that went back, or stands before 2026, or is more than 30 days ahead is
- * implausible: wishes with a validity or a watchdog then count as expired (N3), phase
- * changes as just made. */
+ * implausible: wishes with a validity or a watchdog then count as expired (N3), and all
+ * else keeps the age it had when it was saved, the least it can be. */
 #ifndef EVECC_STATE_H
 #define EVECC_STATE_H
 
@@ -16,39 +16,65 @@
 
 #include <stddef.h>
 
-enum { STATE_VERSION = 1, STATE_NAME_MAX = 32, STATE_KEY_MAX = 96, STATE_CONTROL = 40 };
+enum {
+    STATE_VERSION = 1,
+    STATE_NAME_MAX = 32,
+    STATE_KEY_MAX = 96,
+    STATE_CONTROL = 40,
+    STATE_BOOT_ID_MAX = 40
+};
+
+/* When, by which clocks, something was saved or is read. */
+struct state_clock {
+    uint64_t now_ms;                 /* monotonic */
+    int64_t unix_ms;                 /* wall */
+    char boot_id[STATE_BOOT_ID_MAX]; /* changes with every boot; "": not known */
+};
 
 struct state_circuit {
     char name[STATE_NAME_MAX]; /* of its section */
     char key[STATE_KEY_MAX];   /* site, circuit and charger as configured: a section that
-                                  now means   another circuit does not inherit */
-    struct want want;
+                                  now means another circuit does not inherit */
+    struct want want;          /* without its counters of actions */
     uint16_t control[STATE_CONTROL]; /* the control block as written */
     struct phase_memory phases;
-    struct amps sent; /* what left last */
+    struct amps sent; /* what left last, */
     bool sent_known;
-    uint64_t sent_at_ms;
+    uint64_t sent_at_ms;         /* and when */
     int64_t site_id, circuit_id; /* found before; -1 */
     uint64_t energy_wh;          /* lifetime energy never decreases, NA_U64 */
 };
 
-/* When, by which clocks, a state was saved or is read. */
-struct state_clock {
-    uint64_t now_ms;  /* monotonic */
-    int64_t unix_ms;  /* wall */
-    char boot_id[40]; /* changes with every boot */
-};
+/* A circuit of which nothing is known but its NAME and KEY, both cut to what fits. */
+void state_init(struct state_circuit *c, const char *name, const char *key);
 
 /* COUNT circuits as text; memory the caller frees, *RET_LEN bytes.  ERR_SYSTEM: no
  * memory. */
 enum err state_encode(const struct state_circuit *circuits, size_t count,
                       const struct state_clock *clock, char **ret, size_t *ret_len);
 
-/* Finds the circuits of RET (name and key filled in, COUNT of them) in TEXT
- * (NUL-terminated at LEN) and fills in the rest; one that is not there keeps want.id 0.
- * *RET_TRUSTED: the clocks were plausible.  ERR_PARSE: not a state; RET is untouched
- * then. */
+/* Finds the circuits of RET (COUNT of them, as state_init() left them) in TEXT (LEN bytes
+ * and a NUL) by name and key and fills in the rest; one that is not there is left alone.
+ * *RET_TRUSTED: the clocks were plausible; the wishes' times are 0 otherwise, as long ago
+ * as can be.  ERR_PARSE: not a state; RET is untouched then. */
 enum err state_decode(const char *text, size_t len, const struct state_clock *clock,
                       struct state_circuit *ret, size_t count, bool *ret_trusted);
+
+/* The wish of NOW has to be saved where the disk has that of SAVED: it is another one, or
+ * its age would be wrong by half of what its watchdog or validity allows (by 5 s at
+ * least).  A repetition of the same values, though it has an id and a sequence number of
+ * its own, need not be saved at once. */
+bool state_wish_due(const struct state_circuit *saved, const struct state_circuit *now);
+
+/* Milliseconds that passed from SAVED to NOW.  False: the clocks are implausible, and
+ * *RET_MS is 0. */
+bool state_elapsed(const struct state_clock *saved, const struct state_clock *now,
+                   uint64_t *ret_ms);
+
+/* AT_MS, a point on the monotonic clock when that showed SAVED_MS, on a monotonic clock
+ * that shows NOW_MS ELAPSED_MS later; 0 when that is before its beginning.  0 and NEVER
+ * are no points in time and stay. */
+uint64_t state_shift(uint64_t at_ms, uint64_t saved_ms, uint64_t elapsed_ms,
+                     uint64_t now_ms);
 
 #endif
