@@ -6,6 +6,8 @@ import time
 import harness
 from harness import STAGE_CONFIRMED, equal, until
 
+BINDING_POWER, BINDING_MAXIMUM, BINDING_MINIMUM = 1, 6, 7  # register 7322
+
 
 def confirmed(client, unit=None):
     """The acknowledgement block once nothing is under way any more."""
@@ -39,19 +41,20 @@ def write_and_check(bench, watts, amps, binding):
 
 
 def test_7400_w(bench):
-    write_and_check(bench, 7400, [10, 10, 10], 1)
+    write_and_check(bench, 7400, [10, 10, 10], BINDING_POWER)
 
 
 def test_3000_w(bench):
-    write_and_check(bench, 3000, [13, 0, 0], 1)
+    write_and_check(bench, 3000, [13, 0, 0], BINDING_POWER)
 
 
 def test_4000_w(bench):
-    write_and_check(bench, 4000, [16, 0, 0], 1)
+    """One phase could carry 17 A of it; `single_phase_max` is what binds."""
+    write_and_check(bench, 4000, [16, 0, 0], BINDING_MAXIMUM)
 
 
 def test_1200_w_is_too_little(bench):
-    write_and_check(bench, 1200, [0, 0, 0], 7)
+    write_and_check(bench, 1200, [0, 0, 0], BINDING_MINIMUM)
 
 
 def test_burst_sends_only_the_last(bench):
@@ -74,7 +77,7 @@ def test_burst_sends_only_the_last(bench):
 def test_power_is_measured(bench):
     """7108 shows what the car takes once its ramp is over.  The gateway asks a charger for its
     state once a minute, so this takes a while."""
-    sim, client = write_and_check(bench, 7400, [10, 10, 10], 1)
+    sim, client = write_and_check(bench, 7400, [10, 10, 10], BINDING_POWER)
     until(lambda: sim.charger()["power_w"] > 6700, "the car's ramp")
     until(lambda: 6700 <= client.u32(7108) <= 7000, lambda: f"7108 is {client.u32(7108)} W", 90)
     equal(client.u16(7104), 3, "phases in use")

@@ -181,7 +181,7 @@ def answer_is(kind):
         sim.fault(method="POST", path=SETTINGS, count=1, kind=kind)
         client.power(7400)
         until(lambda: sim.currents() == [10, 10, 10],
-              lambda: f"10/10/10: {client.setpoint()}", 60, 0.1)
+              lambda: f"10/10/10: {client.setpoint()}", 90, 0.1)
         until(lambda: client.u16(7301) >= harness.STAGE_CONFIRMED, "confirmed")
 
     test.__name__ = f"test_answer_is_{kind}"

@@ -93,10 +93,7 @@ def test_hostile_environment(bench):
     sim = bench.sim(cert=cert, key=key)
     hostile = {"SSLKEYLOGFILE": key_log, "https_proxy": "http://127.0.0.1:9",
                "ALL_PROXY": "http://127.0.0.1:9", "HOME": bench.folder}
-    before = dict(os.environ)
-    os.environ.update(hostile)
-    bench.stack.callback(lambda: (os.environ.clear(), os.environ.update(before)))
-    client = bench.gateway(sim, easee=f"ca_file = {ca}").client()
+    client = bench.gateway(sim, easee=f"ca_file = {ca}", env=hostile).client()
     client.power(7400)
     until(lambda: sim.currents() == [10, 10, 10], lambda: f"10/10/10: {client.setpoint()}")
     assert not os.path.exists(key_log), "TLS secrets were written"

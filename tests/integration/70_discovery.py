@@ -37,20 +37,6 @@ def test_charger_alone(bench):
     finds(bench, f"charger = {SERIAL}")
 
 
-def test_remembered_over_a_restart(bench):
-    """A restart logs in at most once more and asks for no site again."""
-    sim, gateway, _ = finds(bench, "site = ABCD-1234\ncircuit = 1")
-    gateway.stop()
-    mark = len(sim.ledger())
-    client = bench.gateway(sim).client()
-    client.power(3000)
-    reaches(sim, client, [13, 0, 0])
-    asked = [e["path"] for e in sim.ledger()[mark:] if e["method"] == "GET"
-             and e["path"].startswith(("/api/sites", "/api/chargers"))
-             and "/settings" not in e["path"] and "/dynamicCurrent" not in e["path"]]
-    equal(asked, [], "discovery calls after a restart")
-
-
 def test_several_circuits(bench):
     """Three circuits on two sites, one token, one discovery per site."""
     circuits = "\n".join(f"[circuit c{unit}]\nunit = {unit}\nmax_current = 32\n{which}\n{TIMES}"

@@ -128,8 +128,9 @@ class Sim(Program):
     def __init__(self, folder, *args, cert=None, key=None):
         port_file = os.path.join(folder, "sim.port")
         tls = ["--cert", cert, "--key", key] if cert else []
-        super().__init__([os.path.join(BUILD, "easeesim"), "--port", "0", "--port-file", port_file,
-                          *tls, *args], os.path.join(folder, "easeesim.log"))
+        super().__init__([os.path.join(BUILD, "easeesim"), "--port", "0",
+                          "--port-file", port_file, *tls, *args],
+                         os.path.join(folder, "easeesim.log"))
 
         def ready():
             assert self.alive(), "easeesim ended: " + self.log()
@@ -315,7 +316,7 @@ class Gateway(Program):
 
     def __init__(self, bench, api, *, which="site = ABCD-1234\ncircuit = 1", circuits=None,
                  easee="", listener="", address="::", user=USER, password=PASSWORD, ready=True,
-                 port=None):
+                 port=None, env=None):
         self.bench = bench
         self.settings = {"api": api, "easee": easee, "listener": listener, "address": address,
                          "user": user, "folder": bench.folder, "port": port or free_port(),
@@ -331,7 +332,7 @@ class Gateway(Program):
         notify_path = os.path.join(bench.folder, f"notify{self.port}")
         self.notify.bind(notify_path)
         super().__init__([os.path.join(BUILD, "eveccd"), "-c", self.path],
-                         os.path.join(bench.folder, "eveccd.log"), {"NOTIFY_SOCKET": notify_path})
+                         os.path.join(bench.folder, "eveccd.log"), {"NOTIFY_SOCKET": notify_path, **(env or {})})
         if ready:
             self.until_notified("READY=1")
 
