@@ -346,6 +346,7 @@ void circuit_decide(struct circuit *c, uint64_t now_ms)
     if (c->expired && c->want.fallback_action == FALLBACK_HOLD) {
         c->choice.target = c->ceiling;
         c->choice.binding = BINDING_FALLBACK;
+        c->choice.again_at_ms = c->choice.dwell_until_ms = NEVER;
         return;
     }
     wish = wish_in_force(c);
