@@ -241,7 +241,7 @@ static struct phase_wish wish_in_force(const struct circuit *c)
 
     if (!wish_replaced(c))
         return wish;
-    if (w->fallback_action == FALLBACK_PAUSE) {
+    if (w->fallback_action == FALLBACK_PAUSE || phase_count(c->ceiling) == 0) {
         wish.enable = false;
         return wish;
     }
@@ -249,26 +249,25 @@ static struct phase_wish wish_in_force(const struct circuit *c)
     wish.current_da = w->fallback_da;
     memset(wish.phase_da, 0xff, sizeof wish.phase_da);
     wish.mode = w->fallback_phases != 0 ? w->fallback_phases : kept_phase_mode(c);
+    /* Three phases under a ceiling on one would be cut to one, then wanted again. */
+    if (phase_count(c->ceiling) == 1)
+        wish.mode = PHASE_MODE_SINGLE;
     return wish;
 }
 
-/* The fallback never raises a current above what was allowed when it began. */
+/* The fallback never raises a current above what was allowed when it began.  What is left
+ * of three phases is one only where one may not be used (wish_in_force()): a pause. */
 static void apply_ceiling(struct circuit *c)
 {
-    struct phase_choice *choice = &c->choice;
-    unsigned phases;
-    uint8_t least = UINT8_MAX;
+    struct amps *target = &c->choice.target;
+    unsigned phases = phase_count(*target);
 
     for (unsigned i = 0; i < PHASES; i++)
-        if (choice->target.l[i] > c->ceiling.l[i])
-            choice->target.l[i] = c->ceiling.l[i];
-    phases = phase_count(choice->target);
-    for (unsigned i = 0; i < phases; i++)
-        if (choice->target.l[i] < least)
-            least = choice->target.l[i];
-    for (unsigned i = 0; i < phases; i++)
-        choice->target.l[i] = least;
-    choice->binding = BINDING_FALLBACK;
+        if (target->l[i] > c->ceiling.l[i])
+            target->l[i] = c->ceiling.l[i];
+    if (phase_count(*target) < phases)
+        memset(target, 0, sizeof *target);
+    c->choice.binding = BINDING_FALLBACK;
 }
 
 static bool may_switch(const struct circuit *c)
