@@ -13,11 +13,13 @@ enum {
     SILENT_MS = 20 * MINUTES,        /* easee-api 7.3 */
     TICKS_APART = 20 * 1000 * 1000,  /* 2 s in ticks of 100 ns */
     COMMAND_CIRCUIT_CURRENT = 22,    /* easee-api 5.4 */
-    OBSERVE_MS = 60 * SECONDS,       /* at most once a minute per charger */
-    OBSERVE_GONE_MS = 15 * MINUTES,  /* an endpoint that was taken away */
-    GRID_WAIT_MS = 10 * SECONDS,     /* for the grid type, before the first setpoint */
-    SLOW_MS = 15 * MINUTES,          /* retry of what the charger or others do not heed */
-    FORBIDDEN_MS = 60 * MINUTES,     /* easee-api 5.6, 403 */
+    OBSERVATION_LIMIT_L1 = 111,      /* easee-api 7.4, DynamicCircuitCurrentP1 */
+    OBSERVATION_LIMIT_L3 = 113,
+    OBSERVE_MS = 60 * SECONDS,      /* at most once a minute per charger */
+    OBSERVE_GONE_MS = 15 * MINUTES, /* an endpoint that was taken away */
+    GRID_WAIT_MS = 10 * SECONDS,    /* for the grid type, before the first setpoint */
+    SLOW_MS = 15 * MINUTES,         /* retry of what the charger or others do not heed */
+    FORBIDDEN_MS = 60 * MINUTES,    /* easee-api 5.6, 403 */
     BACKOFF_FIRST_MS = 1 * SECONDS,
     BACKOFF_LAST_MS = 5 * MINUTES, /* reliability F-18 */
     UNAVAILABLE_MS = 60 * SECONDS, /* easee-api 5.6, 502 and 503 */
@@ -287,6 +289,58 @@ static bool seen_idle(const struct circuit *c)
            t->op_mode != NA_U16;
 }
 
+static void confirm(struct circuit *c, uint64_t now_ms)
+{
+    uint64_t trip = now_ms - c->sent.wished_at_ms;
+
+    c->sent.awaiting = false;
+    c->sent.unsure = false;
+    c->sent.readback_at_ms = NEVER;
+    c->mismatch_at_ms = NEVER;
+    c->confirmed = c->sent.amps;
+    c->confirmed_known = true;
+    c->confirmed_at_ms = now_ms;
+    c->confirmed_seq = c->sent.seq;
+    c->not_confirmed = false;
+    c->repeats = 0;
+    c->result = ERR_OK;
+    c->round_trip_ms = (uint16_t)earlier(trip, 65534);
+    c->events |= CIRCUIT_CONFIRMED;
+}
+
+static bool reports(const uint16_t da[PHASES], struct amps a)
+{
+    for (unsigned i = 0; i < PHASES; i++)
+        if (da[i] != a.l[i] * 10u)
+            return false;
+    return true;
+}
+
+/* What the charger itself reports of the circuit's limit: a confirmation, or somebody
+ * else's. */
+static void check_report(struct circuit *c, uint64_t now_ms)
+{
+    const struct charger *master = &c->charger[0];
+    uint64_t at = master->circuit_at_ms;
+
+    c->reported = false;
+    if (!c->sent.known || c->writing || at == NEVER || at < c->sent.at_ms)
+        return;
+    if (reports(master->circuit_da, c->sent.amps)) {
+        c->mismatch_at_ms = NEVER;
+        if (c->sent.awaiting || c->sent.unsure)
+            confirm(c, now_ms);
+        else if (c->foreign && now_ms >= c->slow_until_ms) {
+            c->foreign = false;
+            c->events |= CIRCUIT_RECOVERED;
+        }
+        return;
+    }
+    if (!c->sent.awaiting && !c->sent.unsure && c->confirmed_known &&
+        at > c->confirmed_at_ms && c->mismatch_at_ms == NEVER)
+        c->mismatch_at_ms = now_ms;
+}
+
 static void verdict_missing(struct circuit *c, uint64_t now_ms)
 {
     c->sent.awaiting = false;
@@ -338,6 +392,8 @@ void circuit_decide(struct circuit *c, uint64_t now_ms)
     if (c->want.id == 0)
         return;
     check_fallback(c, now_ms);
+    if (c->reported)
+        check_report(c, now_ms);
     if (c->sent.awaiting && now_ms >= c->sent.accepted_at_ms + VERDICT_MS)
         verdict_missing(c, now_ms);
     if (c->mismatch_at_ms != NEVER && now_ms >= c->mismatch_at_ms + MISMATCH_MS)
@@ -564,33 +620,6 @@ uint64_t circuit_wake(struct circuit *c, const struct budgets *b, uint64_t now_m
 
 /* ---- how it ended ---- */
 
-static void confirm(struct circuit *c, uint64_t now_ms)
-{
-    uint64_t trip = now_ms - c->sent.wished_at_ms;
-
-    c->sent.awaiting = false;
-    c->sent.unsure = false;
-    c->sent.readback_at_ms = NEVER;
-    c->mismatch_at_ms = NEVER;
-    c->confirmed = c->sent.amps;
-    c->confirmed_known = true;
-    c->confirmed_at_ms = now_ms;
-    c->confirmed_seq = c->sent.seq;
-    c->not_confirmed = false;
-    c->repeats = 0;
-    c->result = ERR_OK;
-    c->round_trip_ms = (uint16_t)earlier(trip, 65534);
-    c->events |= CIRCUIT_CONFIRMED;
-}
-
-static bool reports(const uint16_t da[PHASES], struct amps a)
-{
-    for (unsigned i = 0; i < PHASES; i++)
-        if (da[i] != a.l[i] * 10u)
-            return false;
-    return true;
-}
-
 static void refused(struct circuit *c, enum err err, uint64_t now_ms)
 {
     c->refused = c->sent.amps;
@@ -767,38 +796,17 @@ void circuit_lost(struct circuit *c, enum err err)
     c->lost = err;
 }
 
-/* What the charger itself reports of the circuit's limit: a confirmation, or somebody
- * else's. */
-static void check_report(struct circuit *c, uint64_t now_ms)
-{
-    const struct charger *master = &c->charger[0];
-    uint64_t at = master->circuit_at_ms;
-
-    if (!c->sent.known || c->writing || at == NEVER || at < c->sent.at_ms)
-        return;
-    if (reports(master->circuit_da, c->sent.amps)) {
-        c->mismatch_at_ms = NEVER;
-        if (c->sent.awaiting || c->sent.unsure)
-            confirm(c, now_ms);
-        else if (c->foreign && now_ms >= c->slow_until_ms) {
-            c->foreign = false;
-            c->events |= CIRCUIT_RECOVERED;
-        }
-        return;
-    }
-    if (!c->sent.awaiting && !c->sent.unsure && c->confirmed_known &&
-        at > c->confirmed_at_ms && c->mismatch_at_ms == NEVER)
-        c->mismatch_at_ms = now_ms;
-}
-
 void circuit_observe(struct circuit *c, unsigned charger, const struct observation *o,
                      int64_t cloud_unix_ms, uint64_t now_ms)
 {
     if (charger >= CHARGERS_MAX)
         return;
     c->heard_at_ms[charger] = now_ms;
-    if (charger_observe(&c->charger[charger], o, cloud_unix_ms, now_ms) && charger == 0)
-        check_report(c, now_ms);
+    /* Only a new report of the limit is news of it: an old one says nothing of a setpoint
+     * that became unsure since.  It is looked at when all that came with it was taken. */
+    if (charger_observe(&c->charger[charger], o, cloud_unix_ms, now_ms) && charger == 0 &&
+        o->id >= OBSERVATION_LIMIT_L1 && o->id <= OBSERVATION_LIMIT_L3)
+        c->reported = true;
 }
 
 /* ---- what to show ---- */

@@ -160,6 +160,7 @@ struct circuit {
     bool foreign;
     uint8_t reasserted;
     uint64_t reasserted_from_ms;
+    bool reported;           /* by the charger: its limit, not looked at yet */
     uint64_t mismatch_at_ms; /* since when the charger reports another value; NEVER */
 
     bool live; /* the stream tells, polling would only repeat it */
