@@ -41,14 +41,14 @@ DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags libmodbus libcurl libcjson zlib 2>/
 DEP_LIBS   := $(shell $(PKG_CONFIG) --libs libmodbus libcurl libcjson zlib 2>/dev/null) -liniparser
 SIM_CFLAGS := $(shell $(PKG_CONFIG) --cflags libwebsockets libcjson 2>/dev/null)
 SIM_LIBS   := $(shell $(PKG_CONFIG) --libs libwebsockets libcjson 2>/dev/null) -lm
-TEST_LIBS  := $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null) -lm
+TEST_LIBS  := $(shell $(PKG_CONFIG) --libs cmocka libssl libcrypto 2>/dev/null) -lm
 
 # The pure core.  Its objects may import each other and what stands here, nothing else.
 CORE := $(filter $(basename $(notdir $(wildcard src/*.c))),mbap regmap acl phase budget session \
                  circuit telemetry easee_msg json signalr err state)
 PURE := bcmp memchr memcmp memcpy memmove memset strchr strcmp strcspn strlen strncmp strnlen \
-        strspn \
-        __memcpy_chk __memmove_chk __memset_chk __stack_chk_fail _GLOBAL_OFFSET_TABLE_
+        strspn __memcpy_chk __memmove_chk __memset_chk __stack_chk_fail \
+        _GLOBAL_OFFSET_TABLE_
 PURE_acl       := inet_pton
 PURE_json      := cJSON_%
 PURE_signalr   := cJSON_%
@@ -140,7 +140,7 @@ tests: $(TESTS)
 
 $(TESTS): | need-cmocka
 need-cmocka:
-	@tools/setup --check build libcmocka-dev
+	@tools/setup --check build libcmocka-dev libssl-dev
 
 IMPORTS = $(filter-out U,$(shell nm -u $B/$1.o))
 EXPORTS = $(filter-out U,$(shell nm -j --defined-only --extern-only $(CORE:%=$B/%.o)))
