@@ -37,8 +37,8 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack
 endif
 ALL_LDFLAGS += $(LDFLAGS) -pthread
 
-DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags libmodbus libcurl libcjson zlib 2>/dev/null)
-DEP_LIBS   := $(shell $(PKG_CONFIG) --libs libmodbus libcurl libcjson zlib 2>/dev/null) -liniparser
+DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags libmodbus libcurl libcjson libwebsockets zlib 2>/dev/null)
+DEP_LIBS   := $(shell $(PKG_CONFIG) --libs libmodbus libcurl libcjson libwebsockets zlib 2>/dev/null) -liniparser
 SIM_CFLAGS := $(shell $(PKG_CONFIG) --cflags libwebsockets libcjson 2>/dev/null)
 SIM_LIBS   := $(shell $(PKG_CONFIG) --libs libwebsockets libcjson 2>/dev/null) -lm
 TEST_LIBS  := $(shell $(PKG_CONFIG) --libs cmocka libssl libcrypto 2>/dev/null) -lm
