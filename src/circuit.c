@@ -539,9 +539,13 @@ static void start_write(struct circuit *c, struct budgets *b, uint64_t now_ms,
 
 static uint64_t observe_at(const struct circuit *c, unsigned charger)
 {
-    uint64_t at = c->observe_at_ms[charger];
+    uint64_t at = c->observe_at_ms[charger], said = c->charger[charger].reported_at_ms;
 
-    return c->live ? later(at, c->heard_at_ms[charger] + SILENT_MS) : at;
+    if (!c->live)
+        return at;
+    if (said == NEVER || said < c->heard_at_ms[charger])
+        said = c->heard_at_ms[charger];
+    return later(at, said + SILENT_MS);
 }
 
 static uint64_t read_at(const struct circuit *c, const struct budgets *b, uint64_t now_ms,
@@ -801,7 +805,6 @@ void circuit_observe(struct circuit *c, unsigned charger, const struct observati
 {
     if (charger >= CHARGERS_MAX)
         return;
-    c->heard_at_ms[charger] = now_ms;
     /* Only a new report of the limit is news of it: an old one says nothing of a setpoint
      * that became unsure since.  It is looked at when all that came with it was taken. */
     if (charger_observe(&c->charger[charger], o, cloud_unix_ms, now_ms) && charger == 0 &&

@@ -27,6 +27,7 @@ enum {
     SERIALS_MAX = 2048,
     RX_BYTES = 4096,
     OUT_BYTES = 256,
+    PROGRESS_MS = 20 * 1000,
     REDIRECTS_MAX = 3,
     URL_MAX = 512
 };
@@ -572,11 +573,11 @@ static void schedule(struct stream *s)
 {
     uint64_t now_ms = sys_now_ms(), at = hub_wake(&s->hub, now_ms);
 
-    if (at == NEVER)
-        lws_sul_cancel(&s->timer);
-    else
-        lws_sul_schedule(s->context, 0, &s->timer, on_timer,
-                         (lws_usec_t)(at - now_ms + 1) * LWS_US_PER_MS);
+    /* At least once a while, so that the service watchdog sees the thread move. */
+    if (at > now_ms + PROGRESS_MS)
+        at = now_ms + PROGRESS_MS;
+    lws_sul_schedule(s->context, 0, &s->timer, on_timer,
+                     (lws_usec_t)(at - now_ms + 1) * LWS_US_PER_MS);
 }
 
 static void *run(void *arg)

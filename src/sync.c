@@ -9,6 +9,7 @@
 #include "evecc/easee.h"
 #include "evecc/log.h"
 #include "evecc/session.h"
+#include "evecc/stream.h"
 #include "evecc/sys.h"
 
 #include <errno.h>
@@ -28,6 +29,8 @@ enum {
     READ_ROOM = 4,             /* calls that reads leave free for setpoints and logins */
     FINISH_MS = 2 * 1000,      /* a setpoint on its way may end before the thread does */
     STALE_MS = 20 * 60 * 1000, /* easee-api 7.3 */
+    STREAM_REJECTED_MS = 10 * 60 * 1000, /* a hub that refuses every token */
+    STREAM_STOP_MS = 500,
     LOOKUP_FIRST_MS = 5 * 1000,
     LOOKUP_LAST_MS = 5 * 60 * 1000,
     LOOKUP_UNKNOWN_MS =
@@ -70,9 +73,13 @@ struct sync {
     unsigned token_generation;
     enum err session_err; /* why the last login or refresh failed */
     uint16_t session_http;
-    uint64_t good_at_ms; /* last 2xx; NEVER */
     bool looking_up;
     unsigned lookup_failures;
+    int64_t cloud_ahead_ms; /* the cloud's clock less our monotonic one; 0: not known */
+    struct stream *stream;
+    bool streaming;
+    unsigned stream_token;       /* generation it was given */
+    uint64_t stream_retry_at_ms; /* give it the same token again; NEVER */
     size_t turn; /* where the search for the next setpoint begins: nobody starves */
     struct log_limit error_lines;
 
@@ -261,6 +268,12 @@ static bool start_request(struct sync *s, size_t i, const struct request *r)
     const char *post = NULL;
     bool ttl = r->kind == REQUEST_SET && r->ttl_min != 0;
 
+    if (r->kind == REQUEST_OBSERVE && s->unit[i].circuit.live) {
+        log_warning("silent circuit=%s charger=%s: subscribing again",
+                    name_of(&s->unit[i]), where->serial[r->charger]);
+        s->counts.telemetry_gaps++;
+        stream_subscribe(s->stream, where->serial[r->charger]);
+    }
     if (r->kind == REQUEST_OBSERVE)
         snprintf(path, sizeof path, "/state/%s/observations?ids=%s",
                  where->serial[r->charger], telemetry_ids());
@@ -353,7 +366,6 @@ static void session_done(struct sync *s, const struct job *job,
         return;
     }
     s->token_generation++;
-    s->good_at_ms = now_ms;
     easee_set_token(s->easee, s->token.access);
     session_granted(&s->session, s->token.expires_in_s, now_ms);
     log_info("%s ok expires=%" PRId64 "s", what, s->token.expires_in_s);
@@ -364,7 +376,6 @@ static void report_to_session(struct sync *s, const struct job *job, enum err er
                               uint64_t now_ms)
 {
     if (err == ERR_OK) {
-        s->good_at_ms = now_ms;
         session_accepted(&s->session);
     } else if (err == ERR_UNAUTHORISED && job->token == s->token_generation) {
         session_rejected(&s->session, now_ms);
@@ -373,12 +384,15 @@ static void report_to_session(struct sync *s, const struct job *job, enum err er
     }
 }
 
-static void unit_found(struct unit *u, uint64_t now_ms)
+static void unit_found(struct sync *s, struct unit *u, uint64_t now_ms)
 {
     const struct easee_circuit *w = &u->where;
     char name[48];
 
     circuit_found(&u->circuit, w->chargers, w->alone, now_ms);
+    circuit_stream(&u->circuit, s->streaming, now_ms);
+    for (unsigned i = 0; i < w->chargers; i++)
+        stream_subscribe(s->stream, w->serial[i]);
     log_info("found circuit=%s site=%" PRId64 " (%s) id=%" PRId64 " panel=%" PRId64
              " chargers=%u%s",
              name_of(u), w->site_id, log_safe(w->site_name, name, sizeof name),
@@ -410,7 +424,7 @@ static enum err place_units(struct sync *s, const struct job *job,
         } else {
             err = easee_msg_find_circuit(r->body, r->len, &u->selector, &u->where);
             if (err == ERR_OK)
-                unit_found(u, now_ms);
+                unit_found(s, u, now_ms);
         }
         if (i == job->unit)
             own = err;
@@ -452,6 +466,12 @@ static void lookup_done(struct sync *s, const struct job *job,
     u->lookup_at_ms = now_ms + earlier(delay, LOOKUP_UNKNOWN_MS);
 }
 
+/* The cloud's own clock, which no step of ours can move; 0: not known yet. */
+static int64_t cloud_now(const struct sync *s, uint64_t now_ms)
+{
+    return s->cloud_ahead_ms != 0 ? (int64_t)now_ms + s->cloud_ahead_ms : 0;
+}
+
 static enum err take_observations(struct sync *s, const struct job *job,
                                   const struct easee_reply *r, uint64_t now_ms)
 {
@@ -461,7 +481,7 @@ static enum err take_observations(struct sync *s, const struct job *job,
 
     for (size_t i = 0; err == ERR_OK && i < count; i++)
         circuit_observe(&s->unit[job->unit].circuit, job->request.charger,
-                        &s->observation[i], r->date_unix_ms, now_ms);
+                        &s->observation[i], cloud_now(s, now_ms), now_ms);
     return err;
 }
 
@@ -482,9 +502,10 @@ static void request_done(struct sync *s, const struct job *job,
     o.err = judge(r, detail, sizeof detail);
     report_to_session(s, job, o.err, now_ms);
     if (o.err == ERR_OK) {
-        if (o.kind == REQUEST_SET)
+        if (o.kind == REQUEST_SET) {
             o.err = easee_msg_commands(r->body, r->len, command, 4, &commands);
-        else if (o.kind == REQUEST_READBACK)
+            o.ticks = o.err == ERR_OK && commands > 0 ? command[0].ticks : 0;
+        } else if (o.kind == REQUEST_READBACK)
             o.err = easee_msg_currents(r->body, r->len, o.reported_da);
         else
             o.err = take_observations(s, job, r, now_ms);
@@ -521,6 +542,8 @@ static void finish_jobs(struct sync *s, uint64_t now_ms)
         struct job job = s->job[reply.tag];
 
         s->job[reply.tag].kind = JOB_NONE;
+        if (reply.date_unix_ms != 0)
+            s->cloud_ahead_ms = reply.date_unix_ms - (int64_t)now_ms;
         count_reply(s, &job, &reply, now_ms);
         switch (job.kind) {
         case JOB_LOGIN:
@@ -538,6 +561,106 @@ static void finish_jobs(struct sync *s, uint64_t now_ms)
             break;
         }
     }
+}
+
+/* ---- the stream ---- */
+
+static void stream_state(struct sync *s, bool streaming, uint64_t now_ms)
+{
+    s->streaming = streaming;
+    for (size_t i = 0; i < s->units; i++)
+        circuit_stream(&s->unit[i].circuit, streaming, now_ms);
+}
+
+/* The circuit and the charger on it that SERIAL is; a charger is on one circuit only. */
+static struct circuit *find_charger(struct sync *s, const char *serial,
+                                    unsigned *ret_charger)
+{
+    for (size_t i = 0; i < s->units; i++) {
+        struct unit *u = &s->unit[i];
+
+        for (unsigned k = 0; u->circuit.found && k < u->where.chargers; k++) {
+            if (strcmp(u->where.serial[k], serial) == 0) {
+                *ret_charger = k;
+                return &u->circuit;
+            }
+        }
+    }
+    return NULL;
+}
+
+static void stream_message(struct sync *s, const struct signalr_message *m,
+                           uint64_t now_ms)
+{
+    unsigned charger;
+    struct circuit *c = find_charger(s, m->serial, &charger);
+
+    if (c == NULL)
+        return;
+    if (m->kind == SIGNALR_OBSERVATION)
+        circuit_observe(c, charger, &m->observation, cloud_now(s, now_ms), now_ms);
+    else
+        circuit_verdict(c,
+                        &(struct verdict){.ticks = m->ticks,
+                                          .command = m->command_id,
+                                          .charger = (uint8_t)charger,
+                                          .accepted = m->accepted},
+                        now_ms);
+}
+
+/* The token may be spent for the hub though REST takes it: one refresh, then patience. */
+static void stream_rejected(struct sync *s, uint64_t now_ms)
+{
+    if (s->stream_retry_at_ms == NEVER && s->stream_token == s->token_generation)
+        session_rejected(&s->session, now_ms);
+    s->stream_retry_at_ms = now_ms + STREAM_REJECTED_MS;
+}
+
+static void stream_event(struct sync *s, const struct stream_event *e, uint64_t now_ms)
+{
+    switch (e->kind) {
+    case STREAM_UP:
+        s->counts.stream_connects++;
+        s->stream_retry_at_ms = NEVER;
+        stream_state(s, true, now_ms);
+        log_info("stream up");
+        break;
+    case STREAM_DOWN:
+    case STREAM_REJECTED:
+        if (s->streaming)
+            log_info("stream down: polling until it is back");
+        else
+            note_error(s, "stream", e->err, e->http_status, "", now_ms);
+        stream_state(s, false, now_ms);
+        if (e->kind == STREAM_REJECTED)
+            stream_rejected(s, now_ms);
+        break;
+    case STREAM_GAP:
+        s->counts.telemetry_gaps++;
+        for (size_t i = 0; i < s->units; i++)
+            for (unsigned k = 0;
+                 s->unit[i].circuit.found && k < s->unit[i].where.chargers; k++)
+                stream_subscribe(s->stream, s->unit[i].where.serial[k]);
+        break;
+    case STREAM_MESSAGE:
+        stream_message(s, &e->message, now_ms);
+        break;
+    }
+}
+
+static void take_stream(struct sync *s, uint64_t now_ms)
+{
+    struct stream_event e;
+    bool again = s->stream_retry_at_ms != NEVER && now_ms >= s->stream_retry_at_ms;
+
+    while (stream_take(s->stream, &e))
+        stream_event(s, &e, now_ms);
+    if (s->token_generation == 0 || (s->stream_token == s->token_generation && !again))
+        return;
+    s->stream_token = s->token_generation;
+    if (again)
+        s->stream_retry_at_ms = now_ms + STREAM_REJECTED_MS;
+    stream_set_token(s->stream, s->token.access);
 }
 
 /* ---- the exchange ---- */
@@ -568,16 +691,16 @@ static void take_credentials(struct sync *s, uint64_t now_ms)
 static enum connection connection(const struct sync *s, const struct unit *u,
                                   uint64_t now_ms)
 {
-    uint64_t state_at = u->circuit.charger[0].telemetry.state_at_ms;
+    uint64_t said_at = u->circuit.charger[0].reported_at_ms;
 
     if (s->session.blocked_until_ms > now_ms)
         return CONNECTION_BLOCKED;
     if (!session_usable(&s->session, now_ms))
         return s->session.out != SESSION_NOTHING ? CONNECTION_LOGGING_IN
                                                  : CONNECTION_NONE;
-    if (s->good_at_ms == NEVER || now_ms - s->good_at_ms > STALE_MS || state_at == NEVER)
+    if (said_at == NEVER || now_ms > said_at + STALE_MS)
         return CONNECTION_STALE;
-    return CONNECTION_POLLING;
+    return s->streaming ? CONNECTION_STREAMING : CONNECTION_POLLING;
 }
 
 static void show_unit(struct sync *s, size_t i, uint64_t now_ms)
@@ -638,6 +761,7 @@ static int wait_ms(struct sync *s, uint64_t now_ms)
 
     if (budget_left(write, now_ms) + write->rule[0].reserve < write->rule[0].calls)
         at = earlier(at, now_ms + COUNTDOWN_MS);
+    at = earlier(at, s->stream_retry_at_ms);
     for (size_t i = 0; i < s->units; i++) {
         uint64_t wake = earlier(circuit_wake(&s->unit[i].circuit, &s->budgets, now_ms),
                                 lookup_at(s, &s->unit[i], now_ms));
@@ -663,6 +787,7 @@ static void turn(struct sync *s, uint64_t now_ms)
     take_credentials(s, now_ms);
     take_wants(s, now_ms);
     finish_jobs(s, now_ms);
+    take_stream(s, now_ms);
     start_session(s, now_ms);
     if (session_usable(&s->session, now_ms)) {
         start_lookup(s, now_ms);
@@ -730,7 +855,7 @@ enum err sync_new(struct sync **ret, const struct config *cfg, struct exchange *
     }
     pthread_mutex_init(&s->credentials_lock, NULL);
     s->exchange = x;
-    s->good_at_ms = NEVER;
+    s->stream_retry_at_ms = NEVER;
     s->exit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->exit_fd < 0) {
         snprintf(why, why_size, "eventfd: %s", strerror(errno));
@@ -739,6 +864,15 @@ enum err sync_new(struct sync **ret, const struct config *cfg, struct exchange *
     err = easee_new(&s->easee, &opt);
     if (err != ERR_OK) {
         snprintf(why, why_size, "api_url %s, ca_file %s: %s", opt.api_url, opt.ca_file,
+                 err_text(err));
+        goto out;
+    }
+    err = stream_new(&s->stream, &(struct stream_options){.url = cfg->easee.stream_url,
+                                                          .ca_file = cfg->easee.ca_file,
+                                                          .wake = wake,
+                                                          .arg = s});
+    if (err != ERR_OK) {
+        snprintf(why, why_size, "stream_url %s: %s", cfg->easee.stream_url,
                  err_text(err));
         goto out;
     }
@@ -767,6 +901,8 @@ out:
 enum err sync_start(struct sync *s)
 {
     atomic_store(&s->progress_ms, sys_now_ms());
+    if (stream_start(s->stream) != ERR_OK)
+        return ERR_SYSTEM;
     if (pthread_create(&s->thread, NULL, run, s) != 0)
         return ERR_SYSTEM;
     s->started = true;
@@ -793,6 +929,8 @@ bool sync_stop(struct sync *s, uint32_t timeout_ms)
 {
     struct pollfd ended = {.fd = s->exit_fd, .events = POLLIN};
 
+    if (!stream_stop(s->stream, STREAM_STOP_MS))
+        return false;
     if (!s->started)
         return true;
     atomic_store(&s->stop, true);
@@ -809,6 +947,7 @@ void sync_free(struct sync *s)
     if (s == NULL)
         return;
     exchange_on_want(s->exchange, NULL, NULL);
+    stream_free(s->stream);
     easee_free(s->easee);
     if (s->exit_fd >= 0)
         close(s->exit_fd);
@@ -820,5 +959,5 @@ void sync_free(struct sync *s)
 
 uint64_t sync_progress_ms(const struct sync *s)
 {
-    return atomic_load(&s->progress_ms);
+    return earlier(atomic_load(&s->progress_ms), stream_progress_ms(s->stream));
 }

@@ -120,7 +120,8 @@ void charger_init(struct charger *c)
     struct telemetry *t = &c->telemetry;
 
     memset(c, 0, sizeof *c);
-    t->power_at_ms = t->state_at_ms = t->limits_at_ms = c->circuit_at_ms = NEVER;
+    t->power_at_ms = t->state_at_ms = t->limits_at_ms = c->circuit_at_ms =
+        c->reported_at_ms = NEVER;
     t->energy_wh = NA_U64;
     t->session_wh = t->session_s = t->power_w = NA_U32;
     t->op_mode = t->no_current_reason = t->phases_in_use = t->phase_bits = NA_U16;
@@ -486,6 +487,7 @@ bool charger_observe(struct charger *c, const struct observation *o,
     int64_t at = made_at(o, cloud_unix_ms);
     uint16_t vehicle_before = c->telemetry.vehicle;
     enum taken taken;
+    uint64_t made_ms;
     int64_t *newest;
     bool fresh;
 
@@ -502,7 +504,10 @@ bool charger_observe(struct charger *c, const struct observation *o,
         return false;
     if (at != 0)
         *newest = at;
-    set_stamp(c, row->stamp, on_our_clock(at, cloud_unix_ms, now_ms));
+    made_ms = on_our_clock(at, cloud_unix_ms, now_ms);
+    if (c->reported_at_ms == NEVER || made_ms > c->reported_at_ms)
+        c->reported_at_ms = made_ms;
+    set_stamp(c, row->stamp, made_ms);
 
     c->telemetry.vehicle = vehicle(c);
     c->telemetry.authorisation = authorisation(c);
