@@ -60,12 +60,12 @@ static void decode_selector(struct config_circuit *c)
     if (!config_number(c->site, 1, INT32_MAX, &id))
         sel->site_id = (int64_t)id;
     else
-        strcpy(sel->site_key, c->site);
+        memcpy(sel->site_key, c->site, sizeof sel->site_key);
     if (!config_number(c->circuit, 0, INT32_MAX, &id))
         sel->panel_id = (int64_t)id;
     else if (*c->circuit && !config_number(c->circuit + 3, 1, INT32_MAX, &id))
         sel->circuit_id = (int64_t)id;
-    strcpy(sel->charger, c->charger);
+    memcpy(sel->charger, c->charger, sizeof sel->charger);
 }
 
 static const uint64_t selector_bits =
@@ -75,7 +75,7 @@ static void judge_circuit(struct loader *l, struct section *s)
 {
     struct config_circuit *c = s->target;
 
-    strcpy(c->name, s->name);
+    memcpy(c->name, s->name, sizeof c->name);
     if (!(s->bad & BIT(CIRCUIT_phases)) && c->phases == 2)
         config_refuse(l, s, CIRCUIT_phases, "not possible", "1 or 3");
     if (!(s->bad & BIT(CIRCUIT_watchdog)) && c->watchdog > 0 && c->watchdog < 10)
@@ -136,7 +136,7 @@ static void judge_listener(struct loader *l, struct section *s)
 {
     struct config_listener *c = s->target;
 
-    strcpy(c->name, s->name);
+    memcpy(c->name, s->name, sizeof c->name);
     if (!(s->bad & (BIT(LISTENER_allow) | BIT(LISTENER_write))))
         judge_write(l, s, c);
     if (!l->cfg.circuits)

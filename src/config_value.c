@@ -67,7 +67,7 @@ static bool to_text(struct value *v)
 {
     if (strlen(v->text) >= v->size)
         return wrong(v, "too long");
-    strcpy(v->member, v->text);
+    memcpy(v->member, v->text, strlen(v->text) + 1);
     return true;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * config.h - the configuration file: read by iniparser, judged by options.def.
  *
- * Every value is read as text and converted strictly; all errors are reported, not only the
- * first, each with file, section, key, value and what is allowed. */
+ * Every value is read as text and converted strictly; all errors are reported, not only
+ * the first, each with file, section, key, value and what is allowed. */
 #ifndef EVECC_CONFIG_H
 #define EVECC_CONFIG_H
 
@@ -22,9 +22,9 @@ enum {
     CONFIG_PASSWORD_MAX = 256
 };
 
-/* A member per option.  What the special types become: SITE -> text; CIRCUIT -> text (both are
- * also decoded into `selector`); NETS -> struct acl; LEVEL, ACTION, PROFILE -> the enum value as
- * unsigned. */
+/* A member per option.  What the special types become: SITE -> text; CIRCUIT -> text
+ * (both are also decoded into `selector`); NETS -> struct acl; LEVEL, ACTION, PROFILE ->
+ * the enum value as unsigned. */
 #define CONFIG_MEMBER(key, type, ...) CONFIG_MEMBER_##type(key)
 #define CONFIG_MEMBER_TEXT(key)       char key[CONFIG_TEXT_MAX];
 #define CONFIG_MEMBER_PATH(key)       char key[CONFIG_TEXT_MAX];
@@ -75,10 +75,11 @@ struct config {
 /* Receives one error as a whole sentence without a newline. */
 typedef void config_report(void *arg, const char *message);
 
-/* Reads and judges PATH, and the password behind it.  Reports every error through REPORT and
- * returns ERR_CONFIG; RET is then empty.  On success RET owns memory, released with
- * config_release(), and bytes that nothing uses are zero: sections compare with memcmp(). */
-enum err config_load(struct config *ret, const char *path, config_report *report, void *arg);
+/* Reads and judges PATH, and the password behind it.  Reports every error through REPORT
+ * and returns ERR_CONFIG; RET is then empty.  On success RET owns memory, released with
+ * config_release(); bytes that nothing uses are zero: sections compare by memcmp(). */
+enum err config_load(struct config *ret, const char *path, config_report *report,
+                     void *arg);
 
 /* Frees what CFG owns and wipes the password.  An empty CFG is fine. */
 void config_release(struct config *cfg);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * log.h - one line, one fact: `key=value` pairs after a few words.
  *
- * Lines go to standard error, each in one write, with the <N> priority prefix of sd-daemon when
- * standard error is the journal (JOURNAL_STREAM), else with time and level.  A line that cannot
- * be written is dropped and counted; logging never blocks for long and never fails.  Any thread.
- * Nothing a client or the cloud sent reaches the log but through log_safe(). */
+ * Lines go to standard error, each in one write, with the <N> priority prefix of
+ * sd-daemon when standard error is the journal (JOURNAL_STREAM), else with time and
+ * level.  A line that cannot be written is dropped and counted; logging never blocks for
+ * long and never fails.  Any thread. Nothing a client or the cloud sent reaches the log
+ * but through log_safe(). */
 #ifndef EVECC_LOG_H
 #define EVECC_LOG_H
 
@@ -25,8 +26,9 @@ void log_debug(const char *fmt, ...) LOG_PRINTF;   /* traffic */
 /* TEXT with everything but printable ASCII replaced by '?', cut to SIZE; returns BUF. */
 const char *log_safe(const char *text, char *buf, size_t size);
 
-/* Lets one line through per INTERVAL_MS and counts the rest: true when the caller may log;
- * *RET_MISSED is then how many were held back since.  Zero-initialised.  Time passed in. */
+/* Lets one line through per INTERVAL_MS and counts the rest: true when the caller may
+ * log; *RET_MISSED is then how many were held back since.  Zero-initialised.  Time passed
+ * in. */
 struct log_limit {
     uint64_t next_ms;
     uint32_t missed;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * sys.h - the operating system's part: clocks, signals as a descriptor, service notification. */
+ * sys.h - the operating system's part: clocks, signals as a descriptor, service
+ * notification. */
 #ifndef EVECC_SYS_H
 #define EVECC_SYS_H
 
@@ -11,19 +12,21 @@
 /* Monotonic milliseconds (CLOCK_MONOTONIC).  Read once per wake-up, after the wait. */
 uint64_t sys_now_ms(void);
 
-/* Wall clock: seconds, milliseconds since 1970.  For display and for the cloud, never to decide. */
+/* Wall clock: seconds, milliseconds since 1970.  For display and for the cloud, never to
+ * decide. */
 uint64_t sys_unix_s(void);
 int64_t sys_unix_ms(void);
 
 /* Random bits for jitter, not for secrets. */
 uint32_t sys_random(void);
 
-/* Opens /dev/null as whichever of standard input, output and error is closed: otherwise the
- * next socket would get its number, and the log would be written to it.  Call it first. */
+/* Opens /dev/null as whichever of standard input, output and error is closed: otherwise
+ * the next socket would get its number, and the log would be written to it.  Call it
+ * first. */
 void sys_standard_files(void);
 
-/* Blocks SIGTERM, SIGINT, SIGHUP (in this thread and all it starts) and ignores SIGPIPE; returns
- * a descriptor that becomes readable, or -1 with errno. */
+/* Blocks SIGTERM, SIGINT, SIGHUP (in this thread and all it starts) and ignores SIGPIPE;
+ * returns a descriptor that becomes readable, or -1 with errno. */
 int sys_signals(void);
 
 /* The next signal waiting in FD, 0: none. */
@@ -33,7 +36,8 @@ int sys_signal_next(int fd);
  * "STATUS=..."); does nothing without NOTIFY_SOCKET.  Never blocks. */
 void sys_notify(const char *state);
 
-/* Half the watchdog period of the service manager in milliseconds, 0: none is asked for. */
+/* Half the watchdog period of the service manager in milliseconds, 0: none is asked for.
+ */
 uint64_t sys_watchdog_ms(void);
 
 /* No core dump and no ptrace of this process: it holds a password and a token. */

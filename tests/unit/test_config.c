@@ -87,11 +87,24 @@ static void keep(void *arg, const char *message)
     e->count++;
 }
 
+static int lowest_free_descriptor(void)
+{
+    int fd = dup(0);
+
+    close(fd);
+    return fd;
+}
+
 static enum err load(struct config *ret, const char *path, struct errors *e)
 {
+    int before = lowest_free_descriptor();
+    enum err err;
+
     e->prefix = strlen(path);
     e->count = 0;
-    return config_load(ret, path, keep, e);
+    err = config_load(ret, path, keep, e);
+    assert_int_equal(lowest_free_descriptor(), before);
+    return err;
 }
 
 static void print_errors(const char *what, const struct errors *e)
@@ -873,6 +886,11 @@ static const struct {
      ": [circuit b] site = ABCD-1234, circuit = 1, charger = EH2: also the circuit of "
      "[circuit "
      "garage]; allowed: one section for a circuit"},
+    {"one panel, two chargers",
+     "[circuit b]\nunit = 2\nsite = 7\ncircuit = 1\ncharger = EH1\nmax_current = 6\n"
+     "[circuit c]\nunit = 3\nsite = 7\ncircuit = 1\ncharger = EH2\nmax_current = 6",
+     ": [circuit c] site = 7, circuit = 1, charger = EH2: also the circuit of [circuit b]; "
+     "allowed: one section for a circuit"},
     {"another panel", "[circuit b]\nunit = 2\nsite = ABCD-1234\ncircuit = "
      "2\nmax_current = 6",
      NULL},
@@ -918,6 +936,11 @@ static const struct {
      ": [listener b] address = 127.0.0.1: port 502 is taken by [listener native], which "
      "listens "
      "on ::; allowed: another address or another port"},
+    {":: takes what others have",
+     "[listener b]\nport = 1\naddress = 10.0.0.1\n[listener c]\nport = 1",
+     ": [listener c] address = ::: port 1 is taken by [listener b], which listens on "
+     "10.0.0.1; allowed: another address or another port"},
+    {"blanks and tabs", "[listener\tb]\nport\t=\t1\t; x", NULL},
     {"another port", "[listener b]\nport = 503", NULL},
     {"0.0.0.0 takes all of IPv4",
      "[listener b]\nport = 1\naddress = 10.0.0.1\n[listener c]\nport = 1\naddress = "
@@ -951,6 +974,14 @@ static const struct {
      ": [listener b] write = 10.1.0.0/16, 11.0.0.0/9: 11.0.0.0/9 is not in allow, "
      "nobody could "
      "use it; allowed: networks that allow lets in"},
+    {"write beside allow, by the first bit",
+     "[listener b]\nport = 1\nallow = 10.0.0.0/8\nwrite = 138.0.0.0/8",
+     ": [listener b] write = 138.0.0.0/8: 138.0.0.0/8 is not in allow, nobody could use it; "
+     "allowed: networks that allow lets in"},
+    {"write beside allow, by the last bit",
+     "[listener b]\nport = 1\nallow = 10.0.0.0/9\nwrite = 10.128.0.0/9",
+     ": [listener b] write = 10.128.0.0/9: 10.128.0.0/9 is not in allow, nobody could use "
+     "it; allowed: networks that allow lets in"},
     {"write beside allow, IPv6",
      "[listener b]\nport = 1\nallow = 10.0.0.0/8, fd00::/8\nwrite = fe80::/10",
      ": [listener b] write = fe80::/10: fe80::/10 is not in allow, nobody could use it; "

@@ -158,9 +158,8 @@ static bool say_long_and_odd(const struct child *c)
     log_info("%s", text);
     log_info("a\nb\r\tc\x1b[0m\x7f"
              "d \xc3\xa6%%");
-    errno = ERANGE;
     log_info("%s", "");
-    return errno == ERANGE;
+    return true;
 }
 
 static void lines_are_cut_and_stay_lines(void **state)
@@ -185,9 +184,10 @@ static bool say_to_nobody(const struct child *c)
     (void)c;
     signal(SIGPIPE, SIG_IGN);
     close(STDERR_FILENO);
+    errno = ERANGE;
     log_error("x");
     log_info("x");
-    return log_dropped() == 2;
+    return log_dropped() == 2 && errno == ERANGE;
 }
 
 static bool say_to_gone_reader(const struct child *c)
