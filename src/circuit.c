@@ -575,6 +575,7 @@ static void start_read(struct circuit *c, struct budgets *b, uint64_t now_ms,
                        const struct request *r)
 {
     c->reading = true;
+    c->reading_since_ms = now_ms;
     c->reading_charger = r->charger;
     if (r->kind == REQUEST_OBSERVE) {
         budgets_take(b, BUDGET_OBSERVE, now_ms);
@@ -717,8 +718,11 @@ static void readback_done(struct circuit *c, struct budgets *b, const struct out
 {
     if (o->err == ERR_THROTTLED)
         budget_throttled(&b->of[BUDGET_READBACK], o->retry_after_s, now_ms);
-    /* Null, 1000.0 or an older value say nothing yet: it is asked again. */
-    if (o->err == ERR_OK && c->sent.awaiting && reports(o->reported_da, c->sent.amps))
+    /* Null, 1000.0, an older value, or one asked for before the cloud accepted ours say
+     * nothing yet: it is asked again. */
+    if (o->err == ERR_OK && c->sent.awaiting &&
+        c->reading_since_ms >= c->sent.accepted_at_ms &&
+        reports(o->reported_da, c->sent.amps))
         confirm(c, now_ms);
 }
 

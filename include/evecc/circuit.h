@@ -9,18 +9,17 @@
  * s the same setpoint is sent once more, then the fault is shown and a slow retry kept.
  *
  * Invariants
- *   - without a wish nothing is sent; only the newest wish is sent, older ones are
- * merged;
+ *   - without a wish nothing is sent; only the newest is sent, older ones are merged;
  *   - at most one request of each lane is out: one that writes, one that reads;
  *   - a first change leaves at once; then a decrease keeps decrease_interval_ms and an
- * increase increase_interval_ms since the last; urgent decreases and the watchdog's
- * fallback wait for neither and may use the budget's reserve; unchanged values are not
- * sent;
+ *     increase increase_interval_ms since the last; urgent decreases and the watchdog's
+ *     fallback wait for neither and may use the budget's reserve; unchanged values are
+ *     not sent;
  *   - budgets are never exceeded;
- *   - 2xx means accepted, only a read-back or a report of the charger means confirmed
- * (N5);
- *   - every accepted wish ends in exactly one of confirmed, merged, expired, rejected, or
- * is pending. */
+ *   - 2xx means accepted; only a read-back that was asked for since, or a report of the
+ *     charger, means confirmed (N5);
+ *   - every accepted wish ends in exactly one of confirmed, merged, expired, rejected,
+ *     or is pending. */
 #ifndef EVECC_CIRCUIT_H
 #define EVECC_CIRCUIT_H
 
@@ -139,6 +138,7 @@ struct circuit {
     /* lanes: one request that writes, one that reads */
     bool writing, reading;
     uint8_t reading_charger;
+    uint64_t reading_since_ms;
 
     /* verdict */
     bool not_confirmed;

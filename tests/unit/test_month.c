@@ -110,7 +110,9 @@ struct place {
     unsigned switches;
     struct window own;
     uint64_t wake_ms;     /* nothing to do before, unless something new is learned */
-    struct amps reported; /* by the newest read */
+    struct amps reported; /* by the newest read, */
+    uint64_t asked_ms;    /* which left then */
+    uint64_t accepted_ms; /* the newest setpoint, by the cloud */
 };
 
 struct month {
@@ -327,6 +329,9 @@ static void check_wishes(struct place *p)
     if (circuit_events(&p->circuit) & CIRCUIT_CONFIRMED) {
         m.confirmations++;
         p->held_unsure = false;
+        CHECK(p->asked_ms >= p->accepted_ms ||
+                  p->device.limit_at_ms >= s.progress.sent_at_ms,
+              "circuit %u: confirmed by what was true before", p->id);
         CHECK(s.progress.confirmed_known && amps_equal(s.progress.confirmed, p->reported),
               "circuit %u: confirmed what nobody reported", p->id);
     }
@@ -596,6 +601,8 @@ static void end_call(struct place *p, struct call *call)
         if (may_have_arrived(o->err))
             book_held(p, call->request.amps, call->left_ms);
         m.refusals += o->err == ERR_BAD_REQUEST;
+        if (o->err == ERR_OK)
+            p->accepted_ms = m.now_ms;
         if (call->applies) {
             p->device.coming = call->request.amps;
             p->device.coming_at_ms = m.now_ms + between(100, 2500);
@@ -603,6 +610,7 @@ static void end_call(struct place *p, struct call *call)
     }
     if (o->kind == REQUEST_READBACK && o->err == ERR_OK) {
         p->reported = call->seen;
+        p->asked_ms = call->left_ms;
         for (unsigned i = 0; i < PHASES; i++)
             o->reported_da[i] = (uint16_t)(call->seen.l[i] * 10);
         if (below(10) == 0)
@@ -612,6 +620,7 @@ static void end_call(struct place *p, struct call *call)
         unsigned charger = call->request.charger;
 
         p->reported = call->seen;
+        p->asked_ms = call->left_ms;
         observe(p, charger, 21, 1, 1);
         observe(p, charger, 109, sum(call->seen) == 0 ? 2 : 3, call->seen_ms);
         for (uint16_t i = 0; i < PHASES; i++)
