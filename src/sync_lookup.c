@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Where the circuits are: each is looked up once, by its charger or its site, and one
+ * answer may place several of them. */
+#include "sync_parts.h"
+
+#include "evecc/log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum {
+    LOOKUP_FIRST_MS = 5 * 1000,
+    LOOKUP_LAST_MS = 5 * 60 * 1000,
+    LOOKUP_UNKNOWN_MS = 60 * 60 * 1000 /* not in this account: nothing will change soon */
+};
+
+/* How the circuit of U is looked up next: by its charger, by its site, or first the
+ * site's id by its key. */
+static enum job_kind lookup_of(const struct unit *u, char path[EASEE_PATH_MAX])
+{
+    const struct easee_selector *sel = &u->selector;
+
+    if (sel->charger[0] != '\0') {
+        snprintf(path, EASEE_PATH_MAX, "/api/chargers/%s/site", sel->charger);
+        return JOB_SITE;
+    }
+    if (sel->site_id >= 0) {
+        snprintf(path, EASEE_PATH_MAX, "/api/sites/%" PRId64 "?detailed=true",
+                 sel->site_id);
+        return JOB_SITE;
+    }
+    snprintf(path, EASEE_PATH_MAX, "/api/sites");
+    return JOB_SITES;
+}
+
+static enum budget_class lookup_class(const struct unit *u)
+{
+    bool whole_site = u->selector.charger[0] == '\0' && u->selector.site_id >= 0;
+
+    return whole_site ? BUDGET_DISCOVER : BUDGET_LOOKUP;
+}
+
+uint64_t sync_lookup_at(const struct sync *s, const struct unit *u, uint64_t now_ms)
+{
+    uint64_t wait = budgets_wait_ms(&s->budgets, lookup_class(u), now_ms, false);
+
+    if (u->circuit.found || s->looking_up)
+        return NEVER;
+    return u->lookup_at_ms > now_ms + wait ? u->lookup_at_ms : now_ms + wait;
+}
+
+void sync_start_lookup(struct sync *s, uint64_t now_ms)
+{
+    char path[EASEE_PATH_MAX];
+
+    for (size_t i = 0; i < s->units && easee_room(s->easee) > SYNC_READ_ROOM; i++) {
+        struct unit *u = &s->unit[i];
+        struct job job = {.unit = i};
+
+        if (sync_lookup_at(s, u, now_ms) > now_ms)
+            continue;
+        job.kind = lookup_of(u, path);
+        budgets_take(&s->budgets, lookup_class(u), now_ms);
+        s->looking_up = sync_start_job(s, &job, path, NULL);
+        return;
+    }
+}
+
+static void unit_found(struct sync *s, struct unit *u, uint64_t now_ms)
+{
+    const struct easee_circuit *w = &u->where;
+    char name[48];
+
+    circuit_found(&u->circuit, w->chargers, w->alone, now_ms);
+    circuit_stream(&u->circuit, s->streaming, now_ms);
+    for (unsigned i = 0; i < w->chargers; i++)
+        stream_subscribe(s->stream, w->serial[i]);
+    log_info("found circuit=%s site=%" PRId64 " (%s) id=%" PRId64 " panel=%" PRId64
+             " chargers=%u%s",
+             sync_name(u), w->site_id, log_safe(w->site_name, name, sizeof name),
+             w->circuit_id, w->panel_id, w->chargers,
+             w->alone ? "" : ", shared: no phase switching");
+    if (w->rated_da != NA_U16 && w->rated_da < u->cfg.max_current * 10)
+        log_warning(
+            "circuit=%s max_current=%uA is above the %uA the cloud has as its fuse",
+            sync_name(u), u->cfg.max_current, w->rated_da / 10u);
+}
+
+/* One answer may place several circuits: all that still search look into it. */
+static enum err place_units(struct sync *s, const struct job *job,
+                            const struct easee_reply *r, uint64_t now_ms)
+{
+    enum err own = ERR_PARSE;
+
+    for (size_t i = 0; i < s->units; i++) {
+        struct unit *u = &s->unit[i];
+        enum err err;
+
+        if (u->circuit.found)
+            continue;
+        if (job->kind == JOB_SITES) {
+            if (u->selector.site_key[0] == '\0')
+                continue;
+            err = easee_msg_find_site(r->body, r->len, u->selector.site_key,
+                                      &u->selector.site_id);
+        } else {
+            err = easee_msg_find_circuit(r->body, r->len, &u->selector, &u->where);
+            if (err == ERR_OK)
+                unit_found(s, u, now_ms);
+        }
+        if (i == job->unit)
+            own = err;
+    }
+    return own;
+}
+
+void sync_lookup_done(struct sync *s, const struct job *job, const struct easee_reply *r,
+                      uint64_t now_ms)
+{
+    struct unit *u = &s->unit[job->unit];
+    char detail[128];
+    enum err err = sync_judge(r, detail, sizeof detail);
+    uint64_t delay = LOOKUP_FIRST_MS;
+
+    s->looking_up = false;
+    sync_report(s, job, err, now_ms);
+    if (err == ERR_OK)
+        err = place_units(s, job, r, now_ms);
+    if (err == ERR_OK) {
+        s->lookup_failures = 0;
+        return;
+    }
+    sync_note_error(s, "looking up the circuit", err, r->http_status, detail, now_ms);
+    if (err == ERR_UNAUTHORISED || err == ERR_BLOCKED)
+        return;
+    if (err == ERR_THROTTLED)
+        budget_throttled(&s->budgets.of[lookup_class(u)], r->retry_after_s, now_ms);
+    for (unsigned i = 0; i < s->lookup_failures && delay < LOOKUP_LAST_MS; i++)
+        delay *= 2;
+    if (err == ERR_SITE_UNKNOWN || err == ERR_CIRCUIT_UNKNOWN || err == ERR_NOT_FOUND ||
+        err == ERR_FORBIDDEN || err == ERR_BAD_REQUEST) {
+        circuit_lost(&u->circuit, err == ERR_NOT_FOUND ? ERR_SITE_UNKNOWN : err);
+        log_error("circuit=%s %s: %s", sync_name(u), err_text(err), err_remedy(err));
+        delay = LOOKUP_UNKNOWN_MS;
+    } else {
+        s->lookup_failures++;
+    }
+    u->lookup_at_ms = now_ms + earlier(delay, LOOKUP_UNKNOWN_MS);
+}

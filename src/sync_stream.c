@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the stream tells, and what it is told. */
+#include "sync_parts.h"
+
+#include "evecc/log.h"
+
+#include <string.h>
+
+enum { STREAM_REJECTED_MS = 10 * 60 * 1000 }; /* a hub that refuses every token */
+
+static void stream_state(struct sync *s, bool streaming, uint64_t now_ms)
+{
+    s->streaming = streaming;
+    for (size_t i = 0; i < s->units; i++)
+        circuit_stream(&s->unit[i].circuit, streaming, now_ms);
+}
+
+/* The circuit and the charger on it that SERIAL is; a charger is on one circuit only. */
+static struct circuit *find_charger(struct sync *s, const char *serial,
+                                    unsigned *ret_charger)
+{
+    for (size_t i = 0; i < s->units; i++) {
+        struct unit *u = &s->unit[i];
+
+        for (unsigned k = 0; u->circuit.found && k < u->where.chargers; k++) {
+            if (strcmp(u->where.serial[k], serial) == 0) {
+                *ret_charger = k;
+                return &u->circuit;
+            }
+        }
+    }
+    return NULL;
+}
+
+static void stream_message(struct sync *s, const struct signalr_message *m,
+                           uint64_t now_ms)
+{
+    unsigned charger;
+    struct circuit *c = find_charger(s, m->serial, &charger);
+
+    if (c == NULL)
+        return;
+    if (m->kind == SIGNALR_OBSERVATION)
+        circuit_observe(c, charger, &m->observation, sync_cloud_now(s, now_ms), now_ms);
+    else
+        circuit_verdict(c,
+                        &(struct verdict){.ticks = m->ticks,
+                                          .command = m->command_id,
+                                          .charger = (uint8_t)charger,
+                                          .accepted = m->accepted},
+                        now_ms);
+}
+
+/* The token may be spent for the hub though REST takes it: one refresh, then patience. */
+static void stream_rejected(struct sync *s, uint64_t now_ms)
+{
+    if (s->stream_retry_at_ms == NEVER && s->stream_token == s->token_generation)
+        session_rejected(&s->session, now_ms);
+    s->stream_retry_at_ms = now_ms + STREAM_REJECTED_MS;
+}
+
+static void stream_event(struct sync *s, const struct stream_event *e, uint64_t now_ms)
+{
+    switch (e->kind) {
+    case STREAM_UP:
+        s->counts.stream_connects++;
+        s->stream_retry_at_ms = NEVER;
+        stream_state(s, true, now_ms);
+        log_info("stream up");
+        break;
+    case STREAM_DOWN:
+    case STREAM_REJECTED:
+        if (s->streaming)
+            log_info("stream down: polling until it is back");
+        else
+            sync_note_error(s, "stream", e->err, e->http_status, "", now_ms);
+        stream_state(s, false, now_ms);
+        if (e->kind == STREAM_REJECTED)
+            stream_rejected(s, now_ms);
+        break;
+    case STREAM_GAP:
+        s->counts.telemetry_gaps++;
+        for (size_t i = 0; i < s->units; i++)
+            for (unsigned k = 0;
+                 s->unit[i].circuit.found && k < s->unit[i].where.chargers; k++)
+                stream_subscribe(s->stream, s->unit[i].where.serial[k]);
+        break;
+    case STREAM_MESSAGE:
+        stream_message(s, &e->message, now_ms);
+        break;
+    }
+}
+
+void sync_take_stream(struct sync *s, uint64_t now_ms)
+{
+    struct stream_event e;
+    bool again = s->stream_retry_at_ms != NEVER && now_ms >= s->stream_retry_at_ms;
+
+    while (stream_take(s->stream, &e))
+        stream_event(s, &e, now_ms);
+    if (s->token_generation == 0 || (s->stream_token == s->token_generation && !again))
+        return;
+    s->stream_token = s->token_generation;
+    if (again)
+        s->stream_retry_at_ms = now_ms + STREAM_REJECTED_MS;
+    stream_set_token(s->stream, s->token.access);
+}
