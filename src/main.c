@@ -279,6 +279,7 @@ int main(int argc, char **argv)
     bool check = false;
     int option, status = EXIT_FAILURE;
 
+    sys_standard_files();
     while ((option = getopt(argc, argv, "c:tVh")) != -1) {
         switch (option) {
         case 'c':
