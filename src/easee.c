@@ -82,6 +82,7 @@ void easee_prepare_process(void)
 /* ---- what libcurl calls ---- */
 
 /* Before every request, also when libcurl repeats one whose kept connection had died. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): libcurl's type */
 static int on_request(void *arg, char *peer, char *local, int peer_port, int local_port)
 {
     struct call *c = arg;
@@ -310,10 +311,12 @@ static bool path_is_safe(const char *path)
 
 static void add_header(struct call *c, size_t *count, char *text)
 {
-    c->header[*count] = (struct curl_slist){.data = text};
-    if (*count > 0)
-        c->header[*count - 1].next = &c->header[*count];
-    (*count)++;
+    struct curl_slist *h = &c->header[(*count)++];
+
+    h->data = text;
+    h->next = NULL;
+    if (h > c->header)
+        h[-1].next = h;
 }
 
 static bool set_request(struct call *c, const struct easee_call *call, const char *url,

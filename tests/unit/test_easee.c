@@ -465,13 +465,42 @@ static void test_connections_are_kept(void **state)
     struct easee *e = client(w);
 
     (void)state;
-    for (unsigned i = 0; i < 5; i++)
-        assert_string_equal(get(e, "/").body, "link     1");
     start(e, 1, "/", "{}", true); /* its own, which nobody uses after it */
-    assert_string_equal(next(e).body, "link     2");
-    start(e, 1, "/", "{}", true);
+    assert_string_equal(next(e).body, "link     1");
+    for (unsigned i = 0; i < 5; i++)
+        assert_string_equal(get(e, "/").body, "link     2");
+    start(e, 1, "/", "{}", true); /* nor does it use one that is there */
     assert_string_equal(next(e).body, "link     3");
-    assert_string_equal(get(e, "/").body, "link     1");
+    assert_string_equal(get(e, "/").body, "link     2");
+    easee_free(e);
+    web_stop(w);
+}
+
+/* The first connection is told to wait, the others are dropped. */
+static void serve_wait_once(struct web_link *l)
+{
+    if (web_read(l) && l->number == 1)
+        web_say(l, "HTTP/1.1 429 x\r\nRetry-After: 7\r\n"
+                   "Date: Mon, 05 Jan 2026 11:58:02 GMT\r\n\r\nlater");
+}
+
+static void test_nothing_is_left_of_the_call_before(void **state)
+{
+    struct web *w = web_start(serve_wait_once, NULL, NULL);
+    struct easee *e = client(w);
+    struct easee_reply r = get(e, "/");
+
+    (void)state;
+    assert_int_equal(r.retry_after_s, 7);
+    assert_int_equal(r.len, 5);
+    for (unsigned i = 0; i < 3; i++) {
+        r = get(e, "/");
+        assert_int_equal(r.err, ERR_BROKEN);
+        assert_int_equal(r.http_status, 0);
+        assert_int_equal(r.retry_after_s, -1);
+        assert_int_equal(r.date_unix_ms, 0);
+        assert_int_equal(r.len, 0);
+    }
     easee_free(e);
     web_stop(w);
 }
@@ -905,6 +934,7 @@ int main(void)
         cmocka_unit_test(test_largest_body),
         cmocka_unit_test(test_endless_answers),
         cmocka_unit_test(test_connections_are_kept),
+        cmocka_unit_test(test_nothing_is_left_of_the_call_before),
         cmocka_unit_test(test_hidden_repetition_is_counted),
         cmocka_unit_test(test_once_is_once),
         cmocka_unit_test(test_nobody_there),

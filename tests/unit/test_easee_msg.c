@@ -49,7 +49,7 @@ static const char settings_body[] =
 
 static const char commands_body[] =
     "[ { \"device\": \"EH123456\", \"commandId\": 48, \"ticks\": 638605514168533970 },"
-    "  {\"x\":\"}],\\\"ticks\\\":1\",\"y\":[{\"ticks\":2}],\"commandId\":22 , "
+    "  {\"x\":\"}],\\\"ticks\\\":1,\\\"\",\"y\":[{\"ticks\":2}],\"commandId\":22 , "
     "\"device\":null,"
     "\"ticks\" :\t9223372036854775807\n}, {\"commandId\":1} ]";
 
