@@ -217,10 +217,11 @@ static void answer(struct sim *s, const struct request *q, const cJSON *body,
     }
 }
 
-void control_answer(struct sim *s, const struct request *q, struct response *r)
+void control_answer(struct sim *s, const struct request *request,
+                    struct response *response)
 {
-    cJSON *body = json_parse(q->body, q->body_len);
+    cJSON *body = json_parse(request->body, request->body_len);
 
-    answer(s, q, body, r);
+    answer(s, request, body, response);
     cJSON_Delete(body);
 }

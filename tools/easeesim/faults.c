@@ -94,7 +94,7 @@ static char *read_body(const cJSON *spec)
 
 unsigned faults_add(struct faults *f, const cJSON *spec, char *why)
 {
-    struct fault x = {.left = 1, .size = 16 * 1024 * 1024};
+    struct fault x = {.left = 1, .size = 16777216};
     int64_t status = 0, delay_ms = 0;
 
     if (!cJSON_IsObject(spec)) {
@@ -113,7 +113,7 @@ unsigned faults_add(struct faults *f, const cJSON *spec, char *why)
         !json_int_in(spec, "count", -1, INT32_MAX, &x.left, why) ||
         !json_int_in(spec, "status", 200, 599, &status, why) ||
         !json_int_in(spec, "delay_ms", 0, 3600000, &delay_ms, why) ||
-        !json_int_in(spec, "size", 2, 256 * 1024 * 1024, &x.size, why) ||
+        !json_int_in(spec, "size", 2, 268435456, &x.size, why) ||
         !json_bool(spec, "applied", &x.applied, why) || !read_headers(spec, &x, why))
         return 0;
     x.status = (int)status;

@@ -132,7 +132,8 @@ static int reset(struct lws *wsi)
 {
     struct sockaddr none = {.sa_family = AF_UNSPEC};
 
-    connect(lws_get_socket_fd(wsi), &none, sizeof none);
+    if (connect(lws_get_socket_fd(wsi), &none, sizeof none) < 0)
+        perror("easeesim: reset");
     return -1;
 }
 

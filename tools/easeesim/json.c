@@ -25,7 +25,7 @@ cJSON *json_real(double value)
 
     snprintf(text, sizeof text, "%.10g", value);
     if (!strpbrk(text, ".e"))
-        strcat(text, ".0");
+        snprintf(text + strlen(text), sizeof text - strlen(text), ".0");
     return cJSON_CreateRaw(text);
 }
 

@@ -9,7 +9,7 @@ static const struct {
     unsigned calls;
     uint64_t window_ms;
 } table[LIMIT_CLASSES] = {
-#define LIMIT(name, calls, window_s, what) {#name, calls, (window_s)*1000},
+#define LIMIT(name, calls, window_s, what) {#name, calls, (window_s)*UINT64_C(1000)},
 #include "limits.def"
 #undef LIMIT
 };
@@ -24,8 +24,8 @@ void limits_init(struct limits *l)
     memset(l, 0, sizeof *l);
     l->block_after = 50;
     l->block_status = 403;
-    l->block_ms = 24 * 3600 * 1000;
-    l->excess_window_ms = 3600 * 1000;
+    l->block_ms = UINT64_C(86400000);
+    l->excess_window_ms = UINT64_C(3600000);
 }
 
 const char *limits_name(enum limit_class class)
