@@ -485,6 +485,7 @@ def test_everything_together(bench):
 
 def test_limits_follow_simulated_time(bench):
     sim, client = start(bench, "--speed", "10")
+    sim.set(block_after=0)
     refused = until(lambda: (a := client.ask("POST", SETTINGS, {})).status == 429 and a, "limit")
     assert 1 <= int(refused.headers["Retry-After"]) <= 6, "in the client's seconds"
     until(lambda: client.ask("POST", SETTINGS, {}).status == 200, "a simulated minute later")
