@@ -719,6 +719,24 @@ static void a_time_out_is_undone(void **state)
     expect_set(&t, 6, 6, 6);
 }
 
+/* Two time-outs later the charger may still have what it had before the first. */
+static void time_outs_remember_what_was_before(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start_at(&t, 11040, 16);
+    wish_w(&t, 7400);
+    for (unsigned i = 0; i < 2; i++) {
+        expect_set(&t, 10, 10, 10);
+        done(&t, REQUEST_SET, ERR_TIMEOUT, 0);
+        later_by(&t, 15 * SECONDS);
+    }
+    wish_w(&t, 9000); /* more than 10 A, but less than 16 A */
+    assert_int_equal(circuit_press(&t.c, &t.b, t.now_ms), 2);
+    expect_set(&t, 13, 13, 13);
+}
+
 static void a_refused_value_is_not_tried_again(void **state)
 {
     struct bench t;
@@ -1223,6 +1241,7 @@ int main(void)
         cmocka_unit_test(newest_after_retry_after),
         cmocka_unit_test(nothing_to_undo_after_a_429),
         cmocka_unit_test(a_time_out_is_undone),
+        cmocka_unit_test(time_outs_remember_what_was_before),
         cmocka_unit_test(a_refused_value_is_not_tried_again),
         cmocka_unit_test(watchdog_actions),
         cmocka_unit_test(fallback_is_urgent),

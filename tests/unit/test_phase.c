@@ -305,6 +305,20 @@ static void single_waits_with_less_power(void **state)
     expect("230 W lost", &c, 3, 7, BINDING_PHASE_DWELL, end);
 }
 
+static void the_rule_may_allow_more_than_3_6_kw(void **state)
+{
+    struct phase_config cfg = config(32, 3, true);
+    struct phase_memory mem = {0};
+    struct phase_choice c;
+
+    (void)state;
+    cfg.single_phase_max_w = 5000;
+    c = choose(&cfg, &mem, power(5000, AUTO), 0);
+    expect("at most that much: one phase", &c, 1, 21, BINDING_POWER, NEVER);
+    c = choose(&cfg, &mem, power(5001, AUTO), 0);
+    expect("more: three", &c, 3, 7, BINDING_POWER, NEVER);
+}
+
 static void daily_cap(void **state)
 {
     struct phase_config cfg = config(16, 3, true);
@@ -611,6 +625,7 @@ int main(void)
         cmocka_unit_test(long_pause_is_enough),
         cmocka_unit_test(waiting_on_three_phases),
         cmocka_unit_test(single_waits_with_less_power),
+        cmocka_unit_test(the_rule_may_allow_more_than_3_6_kw),
         cmocka_unit_test(daily_cap),
         cmocka_unit_test(no_switches_at_all),
         cmocka_unit_test(every_watt),

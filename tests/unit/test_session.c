@@ -201,6 +201,12 @@ static void refresh_then_login_then_backoff(void **state)
     assert_int_equal(c.log[1].step, SESSION_REFRESH);
     assert_int_equal(c.refreshes, 1);
     assert_true(least_gap(&c) >= MINUTE_MS);
+    assert_int_equal(c.log[2].step, SESSION_LOGIN);
+    for (unsigned k = 3; k < 8; k++) {
+        uint64_t back_off = (uint64_t)MINUTE_MS << (k - 3);
+
+        assert_true(c.log[k].at_ms - c.log[k - 1].at_ms >= back_off * 9 / 10);
+    }
     /* 60 s doubling to 30 min: 6 steps in the first hour, then 2 an hour, a tenth spread.
      */
     assert_in_range(c.logins, 45, 60);
