@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "evecc/circuit.h"
+#include "circuit_parts.h"
 
 #include <string.h>
-
-#define SECONDS 1000u
-#define MINUTES (60u * SECONDS)
 
 enum {
     VERDICT_MS = 20 * SECONDS,       /* accepted to confirmed (easee-api 7.2) */
@@ -31,16 +28,6 @@ enum {
 
 static const struct budget_rule own_rule = {
     .window_ms = 600 * SECONDS, .calls = 40, .reserve = 8};
-
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
 
 static uint32_t next_random(struct circuit *c)
 {
@@ -82,7 +69,7 @@ void circuit_init(struct circuit *c, const struct circuit_config *cfg, uint32_t 
 
 /* ---- the wish ---- */
 
-static bool wish_pending(const struct circuit *c)
+bool circuit_wish_pending(const struct circuit *c)
 {
     return c->want.id > c->ended_wish;
 }
@@ -90,7 +77,7 @@ static bool wish_pending(const struct circuit *c)
 /* The newest wish ends, if it has not yet. */
 static void end_wish(struct circuit *c, uint64_t *count)
 {
-    if (!wish_pending(c))
+    if (!circuit_wish_pending(c))
         return;
     (*count)++;
     c->ended_wish = c->want.id;
@@ -102,7 +89,7 @@ static bool fallback_in_force(const struct circuit *c)
 }
 
 /* A fallback other than hold stands in the wish's place. */
-static bool wish_replaced(const struct circuit *c)
+bool circuit_wish_replaced(const struct circuit *c)
 {
     return fallback_in_force(c) && c->want.fallback_action != FALLBACK_HOLD;
 }
@@ -122,7 +109,7 @@ static void new_wish(struct circuit *c, const struct want *w)
     uint64_t came = w->id - c->want.id;
 
     c->wishes.accepted += came;
-    c->wishes.merged += came - 1 + (wish_pending(c) ? 1 : 0);
+    c->wishes.merged += came - 1 + (circuit_wish_pending(c) ? 1 : 0);
     c->tripped = false;
     c->tripped_at_ms = NEVER;
     c->expired = false;
@@ -132,7 +119,7 @@ static void new_wish(struct circuit *c, const struct want *w)
 
 /* The target of the newest wish was confirmed, and is not just a step on the way to it.
  */
-static bool settled(const struct circuit *c)
+bool circuit_settled(const struct circuit *c)
 {
     return c->want.id != 0 && c->confirmed_known && c->sent.known && !c->sent.unsure &&
            !c->writing && !c->sent.awaiting && amps_equal(c->confirmed, c->sent.amps) &&
@@ -142,7 +129,7 @@ static bool settled(const struct circuit *c)
 
 static void settle(struct circuit *c)
 {
-    if (!settled(c) || wish_replaced(c))
+    if (!circuit_settled(c) || circuit_wish_replaced(c))
         return;
     c->confirmed_seq = c->want.seq;
     end_wish(c, &c->wishes.confirmed);
@@ -241,7 +228,7 @@ static struct phase_wish wish_in_force(const struct circuit *c)
         .enable = w->enable
     };
 
-    if (!wish_replaced(c))
+    if (!circuit_wish_replaced(c))
         return wish;
     if (w->fallback_action == FALLBACK_PAUSE || phase_count(c->ceiling) == 0) {
         wish.enable = false;
@@ -272,7 +259,7 @@ static void apply_ceiling(struct circuit *c)
     c->choice.binding = BINDING_FALLBACK;
 }
 
-static bool may_switch(const struct circuit *c)
+bool circuit_may_switch(const struct circuit *c)
 {
     return c->found && c->alone && c->cfg.phase.phases_wired == PHASES &&
            telemetry_grid_is_tn(c->charger[0].grid_type);
@@ -378,7 +365,7 @@ static void overridden(struct circuit *c, uint64_t now_ms)
 /* The same value as was refused is refused without asking, for a while. */
 static void refuse_again(struct circuit *c, uint64_t now_ms)
 {
-    if (!wish_pending(c) || now_ms >= c->refused_until_ms ||
+    if (!circuit_wish_pending(c) || now_ms >= c->refused_until_ms ||
         !amps_equal(c->choice.target, c->refused))
         return;
     c->refused_wish = c->want.id;
@@ -405,9 +392,9 @@ void circuit_decide(struct circuit *c, uint64_t now_ms)
         return;
     }
     wish = wish_in_force(c);
-    c->cfg.phase.may_switch = may_switch(c);
+    c->cfg.phase.may_switch = circuit_may_switch(c);
     phase_choose(&c->cfg.phase, &c->sent.phases, &wish, seen_idle(c), now_ms, &c->choice);
-    if (wish_replaced(c))
+    if (circuit_wish_replaced(c))
         apply_ceiling(c);
     refuse_again(c, now_ms);
     settle(c);
@@ -416,7 +403,7 @@ void circuit_decide(struct circuit *c, uint64_t now_ms)
 /* ---- what to send, and when ---- */
 
 /* The currents that should leave next. */
-static struct amps next_amps(const struct circuit *c)
+struct amps circuit_next_amps(const struct circuit *c)
 {
     struct amps a = c->choice.target;
     bool starting = c->sent.known && phase_count(c->sent.amps) == 0;
@@ -445,17 +432,17 @@ static bool has_target(const struct circuit *c)
     return c->sent.known || !(c->expired && c->want.fallback_action == FALLBACK_HOLD);
 }
 
-static bool must_send(const struct circuit *c, uint64_t now_ms)
+bool circuit_must_send(const struct circuit *c, uint64_t now_ms)
 {
     if (!has_target(c))
         return false;
-    return !c->sent.known || c->sent.unsure || !amps_equal(next_amps(c), c->sent.amps) ||
-           now_ms >= refresh_at(c);
+    return !c->sent.known || c->sent.unsure ||
+           !amps_equal(circuit_next_amps(c), c->sent.amps) || now_ms >= refresh_at(c);
 }
 
 static bool is_decrease(const struct circuit *c)
 {
-    struct amps next = next_amps(c);
+    struct amps next = circuit_next_amps(c);
 
     /* Before the first setpoint the charger may carry anything. */
     return !c->sent.known || amps_lower(c->sent.amps, next) ||
@@ -464,14 +451,14 @@ static bool is_decrease(const struct circuit *c)
 
 static bool is_urgent(const struct circuit *c)
 {
-    return is_decrease(c) && (wish_replaced(c) || c->want.urgent);
+    return is_decrease(c) && (circuit_wish_replaced(c) || c->want.urgent);
 }
 
 /* The earliest instant the next setpoint may leave as far as this circuit alone is
  * concerned. */
 static uint64_t own_send_at(const struct circuit *c)
 {
-    struct amps next = next_amps(c);
+    struct amps next = circuit_next_amps(c);
     uint64_t at = c->retry_at_ms;
 
     if (c->refused_until_ms != 0 && amps_equal(next, c->refused))
@@ -488,13 +475,14 @@ static uint64_t own_send_at(const struct circuit *c)
     return at;
 }
 
-static uint64_t send_at(const struct circuit *c, const struct budgets *b, uint64_t now_ms)
+uint64_t circuit_send_at(const struct circuit *c, const struct budgets *b,
+                         uint64_t now_ms)
 {
     bool urgent = is_urgent(c);
 
     if (c->writing || !has_target(c))
         return NEVER;
-    if (!must_send(c, now_ms))
+    if (!circuit_must_send(c, now_ms))
         return refresh_at(c);
     return later(own_send_at(c),
                  now_ms + later(budgets_wait_ms(b, BUDGET_WRITE, now_ms, urgent),
@@ -504,7 +492,7 @@ static uint64_t send_at(const struct circuit *c, const struct budgets *b, uint64
 unsigned circuit_press(struct circuit *c, const struct budgets *b, uint64_t now_ms)
 {
     circuit_decide(c, now_ms);
-    if (send_at(c, b, now_ms) > now_ms)
+    if (circuit_send_at(c, b, now_ms) > now_ms)
         return 0;
     return is_urgent(c) ? 3 : is_decrease(c) ? 2 : 1;
 }
@@ -512,7 +500,7 @@ unsigned circuit_press(struct circuit *c, const struct budgets *b, uint64_t now_
 static void start_write(struct circuit *c, struct budgets *b, uint64_t now_ms,
                         struct request *ret)
 {
-    struct amps next = next_amps(c);
+    struct amps next = circuit_next_amps(c);
 
     budgets_take(b, BUDGET_WRITE, now_ms);
     budget_take(&c->own, now_ms);
@@ -613,7 +601,7 @@ uint64_t circuit_wake(struct circuit *c, const struct budgets *b, uint64_t now_m
     uint64_t at;
 
     circuit_decide(c, now_ms);
-    at = earlier(send_at(c, b, now_ms), read_at(c, b, now_ms, &unused));
+    at = earlier(circuit_send_at(c, b, now_ms), read_at(c, b, now_ms, &unused));
     at = earlier(at, earlier(watchdog_at(c), expiry_at(c)));
     at = earlier(at, c->want.id != 0 ? c->choice.again_at_ms : NEVER);
     if (c->sent.awaiting)
@@ -814,253 +802,6 @@ void circuit_observe(struct circuit *c, unsigned charger, const struct observati
     if (charger_observe(&c->charger[charger], o, cloud_unix_ms, now_ms) && charger == 0 &&
         o->id >= OBSERVATION_LIMIT_L1 && o->id <= OBSERVATION_LIMIT_L3)
         c->reported = true;
-}
-
-/* ---- what to show ---- */
-
-/* Sums over the chargers of the circuit; unknown as long as one of them is. */
-static uint64_t sum_u64(uint64_t a, uint64_t b, uint64_t unknown)
-{
-    return a == unknown || b == unknown ? unknown : a + b;
-}
-
-static struct telemetry all_chargers(const struct circuit *c)
-{
-    struct telemetry t = c->charger[0].telemetry;
-    bool count = t.cars_connected == NA_U16;
-
-    if (c->chargers <= 1)
-        return t;
-    if (count)
-        t.cars_connected = t.cars_charging = 0;
-    for (unsigned i = 0; i < c->chargers; i++) {
-        const struct telemetry *o = &c->charger[i].telemetry;
-
-        if (count) {
-            t.cars_connected = (uint16_t)(t.cars_connected + (o->vehicle == 1));
-            t.cars_charging = (uint16_t)(t.cars_charging + (o->op_mode == 3));
-        }
-        if (i == 0)
-            continue;
-        t.power_w = (uint32_t)sum_u64(t.power_w, o->power_w, NA_U32);
-        t.energy_wh = sum_u64(t.energy_wh, o->energy_wh, NA_U64);
-        t.session_wh = (uint32_t)sum_u64(t.session_wh, o->session_wh, NA_U32);
-        for (unsigned p = 0; p < PHASES; p++)
-            t.current_ma[p] =
-                (uint32_t)sum_u64(t.current_ma[p], o->current_ma[p], NA_U32);
-        /* Ages are those of the oldest part; NEVER is the largest and wins. */
-        if (o->power_at_ms == NEVER ||
-            (t.power_at_ms != NEVER && o->power_at_ms < t.power_at_ms))
-            t.power_at_ms = o->power_at_ms;
-        if (o->op_mode == 3 && t.op_mode != 3) {
-            t.op_mode = o->op_mode;
-            t.phases_in_use = o->phases_in_use;
-            t.phase_bits = o->phase_bits;
-        }
-        t.vehicle = t.vehicle == 1 || o->vehicle == 1 ? 1 : t.vehicle;
-        t.updates = (uint16_t)(t.updates + o->updates);
-    }
-    return t;
-}
-
-static uint32_t charger_faults(const struct charger *g)
-{
-    const struct telemetry *t = &g->telemetry;
-    uint32_t faults = 0;
-
-    if (t->op_mode == 5 || t->no_current_reason == 56)
-        faults |= FAULT_CHARGER_ERROR;
-    if (t->op_mode == 0 || t->online == 0)
-        faults |= FAULT_CHARGER_OFFLINE;
-    if (t->op_mode == 160)
-        faults |= FAULT_OVER_CURRENT;
-    if (t->no_current_reason == 7 || t->no_current_reason == 11 ||
-        (g->grid_type >= 30 && g->grid_type != NA_U16))
-        faults |= FAULT_GRID;
-    return faults;
-}
-
-static uint32_t faults(const struct circuit *c)
-{
-    uint32_t faults = 0;
-
-    for (unsigned i = 0; i < c->chargers; i++)
-        faults |= charger_faults(&c->charger[i]);
-    if (c->lost != ERR_OK)
-        faults |= FAULT_NOT_FOUND;
-    if (c->foreign)
-        faults |= FAULT_FOREIGN_CONTROL;
-    if (c->not_confirmed)
-        faults |= FAULT_NOT_CONFIRMED;
-    return faults;
-}
-
-static uint32_t capabilities(const struct circuit *c)
-{
-    uint32_t bits = CAPABILITY_PER_PHASE_LIMITS;
-
-    if (may_switch(c))
-        bits |= CAPABILITY_PHASE_SWITCHING;
-    if (telemetry_grid_is_tn(c->charger[0].grid_type))
-        bits |= CAPABILITY_TN_GRID;
-    if (c->found && c->alone)
-        bits |= CAPABILITY_ALONE;
-    if (c->cfg.deadman_min != 0)
-        bits |= CAPABILITY_CLOUD_TTL;
-    if (c->charger[0].offline_da[0] != NA_U16)
-        bits |= CAPABILITY_OFFLINE_FALLBACK;
-    if (c->charger[0].authorisation_required == 1)
-        bits |= CAPABILITY_AUTHORISATION;
-    return bits;
-}
-
-/* The car is offered no more than the target, as reported since it was confirmed. */
-static bool effective(const struct circuit *c)
-{
-    const struct telemetry *t = &c->charger[0].telemetry;
-
-    if (!settled(c) || c->confirmed_at_ms == NEVER)
-        return false;
-    if (phase_count(c->confirmed) == 0)
-        return t->state_at_ms != NEVER && t->state_at_ms >= c->confirmed_at_ms &&
-               t->op_mode != 3;
-    return t->limits_at_ms != NEVER && t->limits_at_ms >= c->confirmed_at_ms &&
-           t->effective_da != NA_U16 && t->effective_da != 0 &&
-           t->effective_da <= c->confirmed.l[0] * 10u;
-}
-
-static enum stage stage(const struct circuit *c)
-{
-    if (c->want.id == 0)
-        return STAGE_NONE;
-    if (wish_replaced(c) || c->expired)
-        return STAGE_SUPERSEDED;
-    if (c->refused_wish == c->want.id && c->refused_until_ms != 0 &&
-        amps_equal(next_amps(c), c->refused))
-        return STAGE_REFUSED;
-    if (c->foreign)
-        return STAGE_OVERRIDDEN;
-    if (settled(c))
-        return effective(c) ? STAGE_EFFECTIVE : STAGE_CONFIRMED;
-    if (!c->sent.known || !amps_equal(next_amps(c), c->sent.amps))
-        return STAGE_WAITING;
-    if (c->writing)
-        return STAGE_SENT;
-    if (c->sent.awaiting)
-        return STAGE_ACCEPTED;
-    return c->not_confirmed ? STAGE_TIMED_OUT : STAGE_WAITING;
-}
-
-/* What a charger that offers less than it may gives as its reason (easee-api 6.5). */
-static enum binding binding_of_reason(uint16_t reason)
-{
-    static const struct {
-        uint8_t reason, binding;
-    } table[] = {
-        {1,  BINDING_CIRCUIT       },
-        {4,  BINDING_CIRCUIT       },
-        {25, BINDING_CIRCUIT       },
-        {26, BINDING_CIRCUIT       },
-        {3,  BINDING_OFFLINE       },
-        {30, BINDING_OFFLINE       },
-        {5,  BINDING_LOAD_BALANCING},
-        {6,  BINDING_LOAD_BALANCING},
-        {10, BINDING_LOAD_BALANCING},
-        {28, BINDING_LOAD_BALANCING},
-        {29, BINDING_LOAD_BALANCING},
-        {51, BINDING_CHARGER       },
-        {52, BINDING_CHARGER       },
-        {53, BINDING_CHARGER       },
-        {77, BINDING_CHARGER       },
-        {78, BINDING_CHARGER       },
-        {54, BINDING_SCHEDULE      },
-        {76, BINDING_SCHEDULE      },
-        {55, BINDING_AUTHORISATION },
-        {75, BINDING_CABLE         },
-    };
-
-    for (unsigned i = 0; i < sizeof table / sizeof table[0]; i++)
-        if (table[i].reason == reason)
-            return table[i].binding;
-    return BINDING_NONE;
-}
-
-static enum binding binding(const struct circuit *c, const struct budgets *b,
-                            uint64_t now_ms)
-{
-    const struct charger *g = &c->charger[0];
-    enum binding theirs;
-
-    if (c->want.id == 0)
-        return BINDING_NONE;
-    if (c->foreign)
-        return BINDING_OTHER_CONTROLLER;
-    if (!c->writing && must_send(c, now_ms) && send_at(c, b, now_ms) > now_ms)
-        return BINDING_BUDGET;
-    if (!settled(c) || phase_count(c->confirmed) == 0 ||
-        g->telemetry.state_at_ms == NEVER ||
-        g->telemetry.effective_da >= c->confirmed.l[0] * 10u)
-        return c->choice.binding;
-    if (g->telemetry.online == 0)
-        return BINDING_OFFLINE;
-    if (g->derating == 1)
-        return BINDING_DERATING;
-    theirs = binding_of_reason(g->telemetry.no_current_reason);
-    return theirs != BINDING_NONE ? theirs : c->choice.binding;
-}
-
-static void fill_progress(const struct circuit *c, const struct budgets *b,
-                          uint64_t now_ms, struct progress *p)
-{
-    const struct budget *write = &b->of[BUDGET_WRITE];
-    uint64_t at = send_at(c, b, now_ms);
-
-    memset(p, 0, sizeof *p);
-    p->wish_id = c->want.id;
-    p->sent_at_ms = c->sent.at_ms;
-    p->confirmed_at_ms = c->confirmed_at_ms;
-    p->tripped_at_ms = fallback_in_force(c) && c->tripped ? c->tripped_at_ms : NEVER;
-    p->dwell_until_ms = c->want.id != 0 ? c->choice.dwell_until_ms : NEVER;
-    p->next_call_at_ms = at != NEVER && at > now_ms ? at : NEVER;
-    p->backoff_until_ms = later(later(write->paused_until_ms, c->retry_at_ms),
-                                b->of[BUDGET_ALL].paused_until_ms);
-    if (p->backoff_until_ms <= now_ms)
-        p->backoff_until_ms = NEVER;
-    p->target_known = c->want.id != 0;
-    if (p->target_known) {
-        memcpy(p->requested_da, c->choice.requested_da, sizeof p->requested_da);
-        p->requested_phases = c->choice.requested_phases;
-        p->target = c->choice.target;
-    } else {
-        memset(p->requested_da, 0xff, sizeof p->requested_da);
-        p->requested_phases = NA_U16;
-    }
-    p->sent = c->sent.amps;
-    p->sent_known = c->sent.known;
-    p->confirmed = c->confirmed;
-    p->confirmed_known = c->confirmed_known;
-    p->pending = must_send(c, now_ms);
-    p->stage = (uint8_t)stage(c);
-    p->binding = (uint8_t)binding(c, b, now_ms);
-    p->seq = c->want.seq;
-    p->confirmed_seq = c->confirmed_seq;
-    p->result = (int16_t)(c->lost != ERR_OK ? c->lost : c->result);
-    p->http_status = c->http_status;
-    p->calls_left = (uint16_t)budget_left(write, now_ms);
-    p->calls_window_s = (uint16_t)(write->rule[0].window_ms / SECONDS);
-    p->round_trip_ms = c->round_trip_ms;
-    p->phase_switches_24h = (uint16_t)phase_switches_24h(&c->sent.phases, now_ms);
-}
-
-void circuit_status(const struct circuit *c, const struct budgets *b, uint64_t now_ms,
-                    struct status *ret)
-{
-    ret->telemetry = all_chargers(c);
-    fill_progress(c, b, now_ms, &ret->progress);
-    ret->wishes = c->wishes;
-    ret->wishes.pending = wish_pending(c) ? 1 : 0;
-    ret->faults = faults(c);
-    ret->capabilities = capabilities(c);
 }
 
 uint32_t circuit_events(struct circuit *c)
