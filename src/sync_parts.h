@@ -62,7 +62,7 @@ struct sync {
     unsigned stream_token;       /* generation it was given */
     uint64_t stream_retry_at_ms; /* give it the same token again; NEVER */
     size_t turn; /* where the search for the next setpoint begins: nobody starves */
-    struct log_limit error_lines;
+    struct log_limit error_lines, stream_lines;
 
     pthread_t thread;
     bool started;

@@ -7,7 +7,10 @@
 
 #include <string.h>
 
-enum { STREAM_REJECTED_MS = 10 * 60 * 1000 }; /* a hub that refuses every token */
+enum {
+    STREAM_REJECTED_MS = 10 * 60 * 1000, /* a hub that refuses every token */
+    STREAM_LINES_MS = 10 * 60 * 1000
+};
 
 static void stream_state(struct sync *s, bool streaming, uint64_t now_ms)
 {
@@ -62,6 +65,8 @@ static void stream_rejected(struct sync *s, uint64_t now_ms)
 
 static void stream_event(struct sync *s, const struct stream_event *e, uint64_t now_ms)
 {
+    uint32_t missed;
+
     switch (e->kind) {
     case STREAM_UP:
         s->counts.stream_connects++;
@@ -71,10 +76,13 @@ static void stream_event(struct sync *s, const struct stream_event *e, uint64_t 
         break;
     case STREAM_DOWN:
     case STREAM_REJECTED:
+        /* It is tried again for ever: said once in a while, not each time. */
         if (s->streaming)
             log_info("stream down: polling until it is back");
-        else
-            sync_note_error(s, "stream", e->err, e->http_status, "", now_ms);
+        else if (log_limit_pass(&s->stream_lines, STREAM_LINES_MS, now_ms, &missed))
+            log_warning(
+                "stream not to be had, polling instead err=%s http=%u attempts=%u",
+                err_name(e->err), e->http_status, missed + 1);
         stream_state(s, false, now_ms);
         if (e->kind == STREAM_REJECTED)
             stream_rejected(s, now_ms);
