@@ -2,6 +2,7 @@
 #include "evecc/server.h"
 
 #include "evecc/log.h"
+#include "evecc/sys.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -80,6 +81,7 @@ struct server {
     struct modbus_counts *counts;
     struct listener listener[SOCKETS_MAX];
     size_t listeners;
+    unsigned inherited; /* sockets from SYS_LISTEN_FIRST on, until server_new() returns */
 
     /* One deadline each, so both lists stay in the order of due_ms by appending: whoever
      * is due stands in front, and nobody has to look for it. */
@@ -417,10 +419,69 @@ static void accept_clients(struct server *s, struct listener *l, uint64_t now_ms
 
 /* Listeners */
 
-static int listen_tcp(const char *node, unsigned port)
+/* "[::]:502": what FD listens on, "?:?" when it does not. */
+static const char *listening_text(int fd, char ret[static ADDRESS_TEXT])
+{
+    struct sockaddr_storage bound = {0};
+    socklen_t size = sizeof bound, flag_size = sizeof(int);
+    int listens = 0;
+    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &flag_size);
+    if (listens)
+        getsockname(fd, (struct sockaddr *)&bound, &size);
+    return address_text(&bound, ret);
+}
+
+/* The socket the service manager has opened at NODE and SERVICE, -1: none. */
+static int inherited_at(const struct server *s, const char *node, const char *service)
+{
+    const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+                                   .ai_socktype = SOCK_STREAM};
+    struct addrinfo *info;
+    struct sockaddr_storage addr = {0};
+    char wanted[ADDRESS_TEXT], has[ADDRESS_TEXT];
+
+    if (s->inherited == 0 || getaddrinfo(node, service, &hints, &info) != 0)
+        return -1;
+    memcpy(&addr, info->ai_addr, info->ai_addrlen);
+    freeaddrinfo(info);
+    address_text(&addr, wanted);
+    for (int fd = SYS_LISTEN_FIRST; fd < SYS_LISTEN_FIRST + (int)s->inherited; fd++)
+        if (strcmp(listening_text(fd, has), wanted) == 0)
+            return fd;
+    return -1;
+}
+
+/* True: one of our listeners has FD. */
+static bool is_used(const struct server *s, int fd)
+{
+    for (size_t i = 0; i < s->listeners; i++)
+        if (s->listener[i].source.fd == fd)
+            return true;
+    return false;
+}
+
+/* Clients of a socket nobody serves would be connected and never answered. */
+static void close_unused(struct server *s)
+{
+    char address[ADDRESS_TEXT];
+    for (int fd = SYS_LISTEN_FIRST; fd < SYS_LISTEN_FIRST + (int)s->inherited; fd++)
+        if (!is_used(s, fd)) {
+            log_warning(
+                "socket of the service manager belongs to no listener address=%s: "
+                "make eveccd.socket and the configuration agree",
+                listening_text(fd, address));
+            close(fd);
+        }
+    s->inherited = 0;
+}
+
+static int listen_tcp(const struct server *s, const char *node, unsigned port)
 {
     char service[8];
     snprintf(service, sizeof service, "%u", port & 0xffff);
+    int ready = inherited_at(s, node, service);
+    if (ready >= 0)
+        return ready;
     modbus_t *ctx = modbus_new_tcp_pi(node, service);
     if (!ctx)
         return -1;
@@ -501,7 +562,7 @@ static bool is_v6_only(int fd)
 static bool open_everywhere(struct server *s, const struct config_listener *cfg)
 {
     unsigned port = cfg->port;
-    int fd = listen_tcp(cfg->address, port);
+    int fd = listen_tcp(s, cfg->address, port);
     bool v6 = fd >= 0;
     if (!v6 && (errno == EADDRINUSE || errno == EACCES))
         return false;
@@ -513,7 +574,7 @@ static bool open_everywhere(struct server *s, const struct config_listener *cfg)
         if (both)
             return true;
     }
-    fd = listen_tcp("0.0.0.0", port);
+    fd = listen_tcp(s, "0.0.0.0", port);
     if (fd < 0)
         return v6 && errno == ECONNREFUSED; /* no IPv4 here */
     return add_listener(s, fd, cfg);
@@ -524,7 +585,7 @@ static bool open_listener(struct server *s, const struct config_listener *cfg)
     struct in6_addr addr;
     if (inet_pton(AF_INET6, cfg->address, &addr) == 1 && IN6_IS_ADDR_UNSPECIFIED(&addr))
         return open_everywhere(s, cfg);
-    int fd = listen_tcp(cfg->address, cfg->port);
+    int fd = listen_tcp(s, cfg->address, cfg->port);
     return fd >= 0 && add_listener(s, fd, cfg);
 }
 
@@ -538,8 +599,8 @@ static void explain(const struct config_listener *cfg, int error, char *why,
         break;
     case EACCES:
         remedy =
-            "ports below 1024 need CAP_NET_BIND_SERVICE: start it as a service, or set a "
-            "higher port";
+            "ports below 1024 are opened by eveccd.socket: make it active, and name the "
+            "same address and port in it; or set a higher port";
         break;
     case EADDRNOTAVAIL:
     case ECONNREFUSED: /* getaddrinfo() failed in libmodbus */
@@ -571,12 +632,15 @@ enum err server_new(struct server **ret, const struct config *cfg,
     TAILQ_INIT(&s->stalled);
     TAILQ_INIT(&s->closed);
     TAILQ_INIT(&s->unused);
+    s->inherited = sys_listen_fds();
     for (size_t i = 0; i < cfg->listeners; i++)
         if (!open_listener(s, &cfg->listener[i])) {
             explain(&cfg->listener[i], errno, why, why_size);
+            close_unused(s);
             server_free(s);
             return ERR_SYSTEM;
         }
+    close_unused(s);
     *ret = s;
     return ERR_OK;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -124,6 +125,22 @@ static uint64_t number_from(const char *name)
     errno = 0;
     n = strtoull(text, &end, 10);
     return errno || *end ? 0 : n;
+}
+
+unsigned sys_listen_fds(void)
+{
+    uint64_t n = number_from("LISTEN_FDS"), pid = number_from("LISTEN_PID");
+
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    /* As with the watchdog, a child that inherited the variables is not meant. */
+    if (pid != (uint64_t)getpid() || n > INT_MAX - SYS_LISTEN_FIRST)
+        return 0;
+    for (unsigned i = 0; i < n; i++)
+        if (fcntl(SYS_LISTEN_FIRST + (int)i, F_SETFD, FD_CLOEXEC) != 0)
+            return i; /* it is not open: somebody made the variables up */
+    return (unsigned)n;
 }
 
 uint64_t sys_watchdog_ms(void)

@@ -22,6 +22,8 @@ struct server;
 enum { SERVER_CLIENTS_MAX = 512 };
 
 /* Opens every listener of CFG (borrowed for the call) and adds it to the epoll set EPOLL.
+ * Sockets that the service manager has opened (sys_listen_fds()) are taken: one with the
+ * address and port of a listener becomes that listener, any other is closed and logged.
  * epoll_event.data.ptr of every event that belongs to the server is not NULL and is given
  * to server_event().  On failure nothing stays open and WHY (WHY_SIZE bytes) says which
  * listener failed, why, and what to do. */

@@ -36,6 +36,12 @@ int sys_signal_next(int fd);
  * "STATUS=..."); does nothing without NOTIFY_SOCKET.  Never blocks. */
 void sys_notify(const char *state);
 
+/* Sockets that the service manager has opened for this process (sd_listen_fds(3)): how
+ * many, from descriptor SYS_LISTEN_FIRST on, 0: none.  The caller owns them; asked again,
+ * and by programs started from here, the answer is 0. */
+enum { SYS_LISTEN_FIRST = 3 };
+unsigned sys_listen_fds(void);
+
 /* Half the watchdog period of the service manager in milliseconds, 0: none is asked for.
  */
 uint64_t sys_watchdog_ms(void);

@@ -2,6 +2,7 @@
  * test_server.c - real sockets on loopback, one epoll set, and a clock the test moves. */
 #include "evecc/log.h"
 #include "evecc/server.h"
+#include "evecc/sys.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -787,6 +788,79 @@ static void restart_binds_at_once(void **state)
     close(fd);
 }
 
+/* Before anything else of the test takes the numbers a service manager uses. */
+static int reserve(void **state)
+{
+    for (int fd = SYS_LISTEN_FIRST; fd < SYS_LISTEN_FIRST + 2; fd++)
+        if (dup2(STDERR_FILENO, fd) < 0)
+            return -1;
+    return prepare(state);
+}
+
+/* Opens FD on loopback as a service manager does; returns its port. */
+static unsigned open_for_service(int fd)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof addr;
+    int s = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(s, (struct sockaddr *)&addr, sizeof addr), 0);
+    assert_int_equal(listen(s, 8), 0);
+    getsockname(s, (struct sockaddr *)&addr, &size);
+    assert_int_equal(dup2(s, fd), fd);
+    close(s);
+    return ntohs(addr.sin_port);
+}
+
+static void hand_over(const char *fds)
+{
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    setenv("LISTEN_PID", pid, 1);
+    setenv("LISTEN_FDS", fds, 1);
+}
+
+/* Clients that connected before the gateway ran are served as well. */
+static void a_socket_of_the_service_manager_is_used(void **state)
+{
+    struct fixture *f = *state;
+    f->listener[0].port = open_for_service(SYS_LISTEN_FIRST + 1);
+    unsigned other = open_for_service(SYS_LISTEN_FIRST);
+    int early = connect_to(AF_INET, "127.0.0.1", f->listener[0].port);
+    hand_over("2");
+    serve(f);
+    assert_int_equal(port_of(server_address(f->s, 0)), f->listener[0].port);
+    assert_null(server_address(f->s, 1));
+    ask(f, early, 1);
+    int fd = client(f);
+    ask(f, fd, 2);
+    close(fd);
+    close(early);
+    assert_int_equal(connect_to(AF_INET, "127.0.0.1", other), -1); /* nobody's: closed */
+}
+
+/* Another address or port than the listener's is not it. */
+static void a_socket_must_be_the_listeners(void **state)
+{
+    struct fixture *f = *state;
+    char why[256];
+    unsigned port = open_for_service(SYS_LISTEN_FIRST);
+    strcpy(f->listener[0].address, "127.0.0.2");
+    f->listener[0].port = port;
+    hand_over("1");
+    serve(f);
+    assert_non_null(strstr(server_address(f->s, 0), "127.0.0.2:"));
+    assert_int_equal(connect_to(AF_INET, "127.0.0.1", port), -1);
+
+    /* The same on failure: nothing stays open. */
+    struct server *second = NULL;
+    port = open_for_service(SYS_LISTEN_FIRST);
+    hand_over("1");
+    assert_int_equal(server_new(&second, &f->cfg, f->g, f->epoll, why, sizeof why),
+                     ERR_SYSTEM);
+    assert_int_equal(connect_to(AF_INET, "127.0.0.1", port), -1);
+}
+
 static void stop_listening_keeps_connections(void **state)
 {
     struct fixture *f = *state;
@@ -866,6 +940,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(socket_options, start, stop),
         cmocka_unit_test_setup_teardown(a_port_that_is_taken_is_explained, start, stop),
         cmocka_unit_test_setup_teardown(restart_binds_at_once, start, stop),
+        cmocka_unit_test_setup_teardown(a_socket_of_the_service_manager_is_used, reserve,
+                                        stop),
+        cmocka_unit_test_setup_teardown(a_socket_must_be_the_listeners, reserve, stop),
         cmocka_unit_test_setup_teardown(stop_listening_keeps_connections, start, stop),
         cmocka_unit_test_setup_teardown(out_of_descriptors, start, stop),
     };

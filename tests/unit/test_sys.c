@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,6 +187,50 @@ static void watchdog(void **state)
     }
 }
 
+/* In a child, because the descriptors have fixed numbers: two sockets are handed over in
+ * the way of the service manager, as many as FDS says, to the process PID names. */
+static unsigned handed_over(const char *fds, bool to_us)
+{
+    int status;
+    pid_t pid;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        char text[16];
+        unsigned n;
+
+        for (int fd = SYS_LISTEN_FIRST; fd < SYS_LISTEN_FIRST + 2; fd++)
+            dup2(STDERR_FILENO, fd);
+        close(SYS_LISTEN_FIRST + 2);
+        snprintf(text, sizeof text, "%d", (int)getpid() + !to_us);
+        setenv("LISTEN_PID", text, 1);
+        setenv("LISTEN_FDS", fds, 1);
+        n = sys_listen_fds();
+        for (int fd = SYS_LISTEN_FIRST; fd < SYS_LISTEN_FIRST + (int)n; fd++)
+            if (!(fcntl(fd, F_GETFD) & FD_CLOEXEC))
+                _exit(100);
+        _exit(getenv("LISTEN_FDS") || getenv("LISTEN_PID") || sys_listen_fds() ? 101
+                                                                               : (int)n);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    return (unsigned)WEXITSTATUS(status);
+}
+
+static void sockets_of_the_service_manager(void **state)
+{
+    (void)state;
+    assert_int_equal(sys_listen_fds(), 0);
+    assert_int_equal(handed_over("2", true), 2);
+    assert_int_equal(handed_over("1", true), 1);
+    assert_int_equal(handed_over("0", true), 0);
+    assert_int_equal(handed_over("2", false), 0);
+    assert_int_equal(handed_over("two", true), 0);
+    assert_int_equal(handed_over("99999999999", true), 0);
+    assert_int_equal(handed_over("3", true), 2); /* the third is not open */
+}
+
 /* In a child: it cannot be undone. */
 static void standard_files_are_open(void **state)
 {
@@ -238,6 +283,7 @@ int main(void)
         cmocka_unit_test(service_manager_is_told),
         cmocka_unit_test(without_a_service_manager_nothing_happens),
         cmocka_unit_test(watchdog),
+        cmocka_unit_test(sockets_of_the_service_manager),
         cmocka_unit_test(standard_files_are_open),
         cmocka_unit_test(memory_is_protected),
     };
