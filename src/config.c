@@ -180,13 +180,21 @@ static const char *first_line(int fd, char ret[static CONFIG_PASSWORD_MAX])
     return why;
 }
 
+/* A file that is for root alone is read by the service manager, which gives us what is in
+ * it as a credential.  So the same option serves the service and a check by root. */
+static bool is_for_root_alone(const char *path)
+{
+    return euidaccess(path, R_OK) != 0 && errno == EACCES;
+}
+
 /* A password may hold any character, a value of the INI file may not: so it has a file of
  * its own.  systemd gives credentials the modes 0400 and 0440. */
 void config_read_password(struct loader *l, struct section *s)
 {
     struct config_easee *c = s->target;
     const char *directory = getenv("CREDENTIALS_DIRECTORY");
-    bool credential = !*c->password_file;
+    bool named = *c->password_file != 0;
+    bool credential = !named || (directory && is_for_root_alone(c->password_file));
     char path[PATH_MAX], what[WHY_MAX] = "";
     const char *why = what;
     struct stat st;

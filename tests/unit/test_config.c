@@ -33,7 +33,8 @@ static const char *put_bytes(const char *name, const void *bytes, size_t size,
                              mode_t mode)
 {
     const char *path = in_folder(name);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    unlink(path); /* it may be read-only */
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
 
     assert_true(fd >= 0);
     assert_int_equal(write(fd, bytes, size), size);
@@ -1236,6 +1237,39 @@ static void credentials(void **state)
     setenv("CREDENTIALS_DIRECTORY", folder, 1);
 }
 
+/* What root alone may read the service manager reads for us. */
+static void password_for_root_alone(void **state)
+{
+    bool root = geteuid() == 0;
+    uid_t service = root ? 65534 : geteuid();
+    char line[256];
+    const char *path;
+    struct config cfg;
+    struct errors e;
+    enum err err;
+
+    (void)state;
+    snprintf(line, sizeof line, "password_file = %s",
+             put("for-root", "other\n", root ? 0600 : 0));
+    path = put("evecc.conf", with("easee", line), 0644);
+    assert_int_equal(chmod(folder, 0755), 0);
+    assert_int_equal(chown(in_folder("easee-password"), service, (gid_t)-1), 0);
+    assert_int_equal(seteuid(service), 0);
+    err = load(&cfg, path, &e);
+    assert_int_equal(seteuid(getuid()), 0);
+    if (err)
+        print_errors("credential", &e);
+    assert_int_equal(err, ERR_OK);
+    assert_string_equal(cfg.easee.password, "se;cr#et");
+    config_release(&cfg);
+
+    /* One that is missing is not meant to be replaced. */
+    assert_int_equal(unlink(in_folder("for-root")), 0);
+    assert_int_equal(load(&cfg, path, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text[0], "for-root: No such file or directory; allowed: "));
+    assert_int_equal(chown(in_folder("easee-password"), getuid(), (gid_t)-1), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1262,6 +1296,7 @@ int main(void)
         cmocka_unit_test(any_password_is_kept_whole),
         cmocka_unit_test(passwords_that_are_refused),
         cmocka_unit_test(credentials),
+        cmocka_unit_test(password_for_root_alone),
     };
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
