@@ -189,40 +189,53 @@ static bool is_for_root_alone(const char *path)
 
 /* A password may hold any character, a value of the INI file may not: so it has a file of
  * its own.  systemd gives credentials the modes 0400 and 0440. */
-void config_read_password(struct loader *l, struct section *s)
+bool config_password(const char *file, char ret[static CONFIG_PASSWORD_MAX], char *why,
+                     size_t why_size)
 {
-    struct config_easee *c = s->target;
     const char *directory = getenv("CREDENTIALS_DIRECTORY");
-    bool named = *c->password_file != 0;
-    bool credential = !named || (directory && is_for_root_alone(c->password_file));
-    char path[PATH_MAX], what[WHY_MAX] = "";
-    const char *why = what;
+    bool credential = !*file || (directory && is_for_root_alone(file));
+    char path[PATH_MAX], guard[WHY_MAX] = "";
+    const char *line = guard;
     struct stat st;
     int fd;
 
     if (credential && !directory) {
+        snprintf(why, why_size, "no password_file and no systemd credential");
+        return false;
+    }
+    snprintf(path, sizeof path, "%s%s", credential ? directory : file,
+             credential ? "/easee-password" : "");
+    fd = open_guarded(path, credential ? S_IWGRP | S_IRWXO : S_IRWXG | S_IRWXO, &st,
+                      guard);
+    if (fd >= 0) {
+        line = first_line(fd, ret);
+        close(fd);
+    }
+    if (line)
+        snprintf(why, why_size, "%s%s", credential ? "credential easee-password: " : "",
+                 line);
+    return !line;
+}
+
+void config_read_password(struct loader *l, struct section *s)
+{
+    struct config_easee *c = s->target;
+    char why[WHY_MAX];
+
+    if (!*c->password_file && !getenv("CREDENTIALS_DIRECTORY")) {
         config_refuse(l, s, EASEE_password_file, "no password",
                       "a file, or empty with a systemd credential named easee-password");
         return;
     }
-    snprintf(path, sizeof path, "%s%s", credential ? directory : c->password_file,
-             credential ? "/easee-password" : "");
-    fd =
-        open_guarded(path, credential ? S_IWGRP | S_IRWXO : S_IRWXG | S_IRWXO, &st, what);
-    if (fd >= 0) {
-        why = first_line(fd, c->password);
-        close(fd);
-    }
-    if (!why)
+    if (config_password(c->password_file, c->password, why, sizeof why))
         return;
     s->bad |= BIT(EASEE_password_file);
     config_complain(l, 0,
-                    "[%s] password_file = %s: %s%s; allowed: a file owned by root or uid "
+                    "[%s] password_file = %s: %s; allowed: a file owned by root or uid "
                     "%u that nobody else can read, with the password of 1 to %d bytes in "
                     "its first line",
-                    s->title, c->password_file,
-                    credential ? "credential easee-password: " : "", why,
-                    (unsigned)geteuid(), CONFIG_PASSWORD_MAX - 1);
+                    s->title, c->password_file, why, (unsigned)geteuid(),
+                    CONFIG_PASSWORD_MAX - 1);
 }
 
 /* Gives every section its part of the configuration. */
@@ -256,8 +269,8 @@ static bool place_sections(struct loader *l)
     return true;
 }
 
-enum err config_load(struct config *ret, const char *path, config_report *report,
-                     void *arg)
+static enum err load(struct config *ret, const char *path, bool without_password,
+                     config_report *report, void *arg)
 {
     struct loader *l = calloc(1, sizeof *l);
     enum err err;
@@ -269,6 +282,7 @@ enum err config_load(struct config *ret, const char *path, config_report *report
         return ERR_CONFIG;
     }
     l->path = path;
+    l->without_password = without_password;
     l->report = report;
     l->arg = arg;
     text = read_file(l);
@@ -288,6 +302,18 @@ enum err config_load(struct config *ret, const char *path, config_report *report
     free(l);
     free(text);
     return err;
+}
+
+enum err config_load(struct config *ret, const char *path, config_report *report,
+                     void *arg)
+{
+    return load(ret, path, false, report, arg);
+}
+
+enum err config_load_public(struct config *ret, const char *path, config_report *report,
+                            void *arg)
+{
+    return load(ret, path, true, report, arg);
 }
 
 void config_release(struct config *cfg)

@@ -51,7 +51,7 @@ static void judge_currents(struct loader *l, struct section *s,
     config_refuse(l, s, CIRCUIT_fallback_current, "out of range", range);
 }
 
-static void decode_selector(struct config_circuit *c)
+void config_select(struct config_circuit *c)
 {
     struct easee_selector *sel = &c->selector;
     uint64_t id;
@@ -86,7 +86,7 @@ static void judge_circuit(struct loader *l, struct section *s)
     judge_currents(l, s, c);
     if (s->bad & selector_bits)
         return;
-    decode_selector(c);
+    config_select(c);
     if (!*c->site && !*c->charger) {
         s->bad |= selector_bits;
         config_complain(l, 0,
@@ -150,7 +150,7 @@ static void judge_easee(struct loader *l, struct section *s)
     struct stat st;
     int fd;
 
-    if (!(s->bad & BIT(EASEE_password_file)))
+    if (!(s->bad & BIT(EASEE_password_file)) && !l->without_password)
         config_read_password(l, s);
     if (s->bad & BIT(EASEE_ca_file) || !*c->ca_file)
         return;

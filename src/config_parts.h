@@ -95,6 +95,7 @@ struct loader {
     config_report *report;
     void *arg;
     unsigned errors;
+    bool without_password;
     dictionary *ini;
     size_t sections; /* gateway, easee, then in the order of the file */
     struct section section[SECTIONS_MAX];

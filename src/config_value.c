@@ -316,3 +316,52 @@ const char *config_allowed(enum option_id o, char buf[static ALLOWED_MAX])
     }
     return buf;
 }
+
+static enum option_id find_option(const char *section, const char *key)
+{
+    enum option_id o = 0;
+
+    while (o < OPTIONS && (strcmp(config_table[o].section, section) != 0 ||
+                           strcmp(config_table[o].key, key) != 0))
+        o++;
+    return o;
+}
+
+bool config_set(void *target, const char *section, const char *key, const char *text,
+                char *why, size_t why_size)
+{
+    enum option_id o = find_option(section, key);
+    const char *standard = o < OPTIONS ? config_table[o].default_value : NULL;
+    char buf[ALLOWED_MAX];
+    struct value v;
+
+    if (o == OPTIONS) {
+        snprintf(why, why_size, "no such option");
+        return false;
+    }
+    if (!text)
+        text = standard ? standard : "";
+    v = (struct value){&config_table[o], text, (char *)target + config_rows[o].offset,
+                       config_rows[o].size, ""};
+    if (!*text && (!standard || !*standard)) {
+        memset(v.member, 0, v.size);
+        return true;
+    }
+    if (*text && config_rows[o].type->convert(&v))
+        return true;
+    snprintf(why, why_size, "%s; allowed: %s", *text ? v.why : "empty",
+             config_allowed(o, buf));
+    return false;
+}
+
+void config_defaults(struct config *ret)
+{
+    char why[WHY_MAX];
+
+    *ret = (struct config){0};
+    for (unsigned o = 0; o < OPTIONS; o++)
+        if (config_rows[o].kind == GATEWAY || config_rows[o].kind == EASEE)
+            config_set(config_rows[o].kind == EASEE ? (void *)&ret->easee : &ret->gateway,
+                       config_table[o].section, config_table[o].key, NULL, why,
+                       sizeof why);
+}

@@ -81,6 +81,29 @@ typedef void config_report(void *arg, const char *message);
 enum err config_load(struct config *ret, const char *path, config_report *report,
                      void *arg);
 
+/* As config_load(), but leaves the password alone: for those who bring their own or need
+ * none. */
+enum err config_load_public(struct config *ret, const char *path, config_report *report,
+                            void *arg);
+
+/* Every option of [gateway] and [easee] at its default, those without one empty; no
+ * listener, no circuit. */
+void config_defaults(struct config *ret);
+
+/* Sets the option KEY of SECTION ("gateway", "easee", "circuit"...) in its structure
+ * TARGET to TEXT, judged as in a file.  TEXT NULL: its default.  False: WHY (at least 128
+ * bytes) says what is wrong and what is allowed. */
+bool config_set(void *target, const char *section, const char *key, const char *text,
+                char *why, size_t why_size);
+
+/* Decodes site, circuit and charger of C into its selector. */
+void config_select(struct config_circuit *c);
+
+/* The first line of the file PATH, guarded as password_file is; "": the systemd
+ * credential. False: WHY says what is wrong. */
+bool config_password(const char *path, char ret[static CONFIG_PASSWORD_MAX], char *why,
+                     size_t why_size);
+
 /* Frees what CFG owns and wipes the password.  An empty CFG is fine. */
 void config_release(struct config *cfg);
 
