@@ -1,6 +1,6 @@
 # evecc: everything a developer types.  No generated build system.
 #
-#   make            build eveccd and easeesim into build/
+#   make            build eveccd, evecc and easeesim into build/
 #   make run        a simulated cloud and a gateway on this machine, to try things out
 #   make test       everything that can be checked; its last line counts
 #   make check      unit tests only, seconds
@@ -57,14 +57,16 @@ PURE_state     := cJSON_%
 
 SRCS  := $(filter-out src/main.c,$(wildcard src/*.c))
 OBJS  := $(SRCS:src/%.c=$B/%.o)
+CLI   := $(patsubst tools/evecc/%.c,$B/cli/%.o,$(wildcard tools/evecc/*.c))
 SIM   := $(patsubst tools/easeesim/%.c,$B/sim/%.o,$(wildcard tools/easeesim/*.c))
 TESTS := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/test_*.c)) \
          $(patsubst tests/easeesim/%.c,$B/tests/%,$(wildcard tests/easeesim/test_*.c))
 BENCH := $(patsubst tests/bench/%.c,$B/bench/%,$(wildcard tests/bench/*.c))
 FUZZ  := $(patsubst tests/fuzz/%.c,$B/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-# Documents made from the tables: file, generator, its argument.
-DOCS  := doc/registers.md:registers:md doc/registers.csv:registers:csv \
-         etc/evecc.conf:options:conf doc/evecc.conf.5:options:man
+# Documents made from the tables: file, program in the build folder, its arguments.
+DOCS  := doc/registers.md:evecc:registers:--format:markdown \
+         doc/registers.csv:evecc:registers:--format:csv \
+         etc/evecc.conf:docgen/options:conf doc/evecc.conf.5:docgen/options:man
 DOCGENS := $(patsubst tools/docgen/%.c,$B/docgen/%,$(wildcard tools/docgen/*.c))
 OURS  := $(shell git ls-files '*.[ch]' 2>/dev/null || find src include tools tests -name '*.[ch]')
 SCRIPTS := tools/setup .ci/run
@@ -72,7 +74,7 @@ SCRIPTS := tools/setup .ci/run
 # V=1 shows whole commands.
 say = $(if $(V),,@printf '  %-5s %s\n' $1 $@; )
 
-all: $(if $(wildcard src/main.c),$B/eveccd) $(if $(SIM),$B/easeesim)
+all: $B/eveccd $B/evecc $B/easeesim
 
 $B/libevecc.a: $(OBJS)
 	$(call say,AR)rm -f $@; $(AR) rcs $@ $^
@@ -80,10 +82,16 @@ $B/libevecc.a: $(OBJS)
 $B/eveccd: $B/main.o $B/libevecc.a
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(DEP_LIBS)
 
+$B/evecc: $(CLI) $B/libevecc.a
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(DEP_LIBS) -lm
+
 $B/easeesim: $(SIM)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(SIM_LIBS)
 
 $B/%.o: src/%.c | $B
+	$(call say,CC)$(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) -c -o $@ $<
+
+$B/cli/%.o: tools/evecc/%.c | $B/cli
 	$(call say,CC)$(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) -c -o $@ $<
 
 $B/sim/%.o: tools/easeesim/%.c | $B
@@ -106,8 +114,9 @@ $B/docgen/%: tools/docgen/%.c $B/libevecc.a | $B
 	$(PROGRAM) $(DEP_LIBS)
 
 # Only what tells the version is compiled again when it changes.
-VERSIONED := $(shell grep -ls EVECC_VERSION src/*.c tools/easeesim/*.c)
-VERSIONED := $(patsubst tools/easeesim/%.c,$B/sim/%.o,$(VERSIONED:src/%.c=$B/%.o))
+VERSIONED := $(shell grep -ls EVECC_VERSION src/*.c tools/easeesim/*.c tools/evecc/*.c)
+VERSIONED := $(patsubst tools/evecc/%.c,$B/cli/%.o,$(patsubst tools/easeesim/%.c,$B/sim/%.o,\
+                 $(VERSIONED:src/%.c=$B/%.o)))
 $(VERSIONED): CPPFLAGS += -DEVECC_VERSION='"$(VERSION)"'
 $(VERSIONED): $B/version
 $B/version: FORCE | $B
@@ -115,6 +124,9 @@ $B/version: FORCE | $B
 
 $B: | need
 	@mkdir -p $B $B/tests $B/bench $B/docgen $B/fuzz $B/sim
+
+$B/cli: | $B
+	@mkdir -p $@
 
 # A sentence instead of a page of compiler errors.
 need:
@@ -149,14 +161,14 @@ check-pure: $(CORE:%=$B/%.o)
 	    $(foreach bad,$(filter-out $(PURE) $(PURE_$m) $(EXPORTS),$(call IMPORTS,$m)),\
 	        echo "$m is not pure: it imports $(bad)" >&2; impure=1;)) test -z "$$impure")
 
-DOC_FIELDS = $(word $2,$(subst :, ,$1))
-GENERATE = $B/docgen/$(call DOC_FIELDS,$1,2) $(call DOC_FIELDS,$1,3)
-docs: $(DOCGENS)
-	@$(foreach d,$(DOCS),echo $(call DOC_FIELDS,$d,1); \
-	    $(call GENERATE,$d) >$B/doc && cp $B/doc $(call DOC_FIELDS,$d,1) || exit 1;)
-check-docs: $(DOCGENS)
-	@$(foreach d,$(DOCS),$(call GENERATE,$d) | cmp - $(call DOC_FIELDS,$d,1) || \
-	    { echo "$(call DOC_FIELDS,$d,1) is stale: make docs"; exit 1; };)
+DOC_FILE = $(firstword $(subst :, ,$1))
+GENERATE = $B/$(wordlist 2,9,$(subst :, ,$1))
+docs: $(DOCGENS) $B/evecc
+	@$(foreach d,$(DOCS),echo $(call DOC_FILE,$d); \
+	    $(call GENERATE,$d) >$B/doc && cp $B/doc $(call DOC_FILE,$d) || exit 1;)
+check-docs: $(DOCGENS) $B/evecc
+	@$(foreach d,$(DOCS),$(call GENERATE,$d) | cmp - $(call DOC_FILE,$d) || \
+	    { echo "$(call DOC_FILE,$d) is stale: make docs"; exit 1; };)
 
 lint: lint-format lint-cppcheck lint-tidy lint-scripts
 lint-format:
@@ -191,7 +203,7 @@ run-fuzzers: $(FUZZ)
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/evecc
 	install $B/eveccd $(DESTDIR)$(PREFIX)/sbin
-	install $B/easeesim $(DESTDIR)$(PREFIX)/bin
+	install $B/evecc $B/easeesim $(DESTDIR)$(PREFIX)/bin
 	install -m 644 README.md LICENSE $(wildcard doc/*.md doc/*.csv etc/evecc.conf) \
 	    $(DESTDIR)$(PREFIX)/share/doc/evecc
 	$(foreach page,$(wildcard doc/*.[1-8] tools/easeesim/*.[1-8]),\
@@ -201,7 +213,8 @@ install: all
 clean:
 	rm -rf build build-*
 
--include $(wildcard $B/*.d $B/tests/*.d $B/bench/*.d $B/docgen/*.d $B/fuzz/*.d $B/sim/*.d)
+-include $(wildcard $B/*.d $B/tests/*.d $B/bench/*.d $B/docgen/*.d $B/fuzz/*.d $B/sim/*.d \
+          $B/cli/*.d)
 .PHONY: all need setup run test check tests need-cmocka check-pure lint lint-format \
         lint-cppcheck lint-tidy lint-scripts docs check-docs bench run-fuzzers fuzz \
         install clean FORCE

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * registers - prints the register map from its table: Markdown for people, CSV for SCADA.
- */
-#include "evecc/regmap.h"
+ * evecc registers: the register map from its table, as a table for a terminal, Markdown
+ * for people, CSV for SCADA, JSON for programs.  doc/registers.* come from here. */
+#include "values.h"
 
-#include <ctype.h>
-#include <stdio.h>
+#include "cli.h"
+#include "evecc/words.h"
+
 #include <string.h>
+
+enum { MEANING_MAX = 1024, WORDS_INLINE = 20 };
 
 struct block {
     unsigned first, last;
@@ -111,15 +114,32 @@ static const char *const types[] = {[REG_U16] = "u16",
                                     [REG_U64] = "u64",
                                     [REG_TEXT] = "text"};
 
-static const char *lower(const char *name)
+/* More words than that would not fit a cell: they have a table of their own. */
+static bool words_inline(const struct reg_row *row)
 {
-    static char text[64];
-    size_t n = 0;
+    size_t count;
 
-    for (; n < sizeof text - 1 && name[n] != '\0'; n++)
-        text[n] = (char)tolower((unsigned char)name[n]);
-    text[n] = '\0';
-    return text;
+    words_of(row, &count);
+    return count > 0 && count <= WORDS_INLINE;
+}
+
+/* The meaning with what single values stand for. */
+static const char *meaning(const struct reg_row *row, char buf[static MEANING_MAX])
+{
+    size_t count, len = (size_t)snprintf(buf, MEANING_MAX, "%s", row->meaning);
+    const struct word *w = words_of(row, &count);
+
+    for (size_t i = 0; words_inline(row) && i < count && len < MEANING_MAX; i++) {
+        const char *before = i == 0 ? ": " : ", ";
+
+        if (row->addr == REG_IEC_STATE)
+            len += (size_t)snprintf(buf + len, MEANING_MAX - len, "%s'%c' %s", before,
+                                    w[i].value, w[i].text);
+        else
+            len += (size_t)snprintf(buf + len, MEANING_MAX - len, "%s%u %s", before,
+                                    w[i].value, w[i].text);
+    }
+    return buf;
 }
 
 /* What the register holds before anybody writes, asked of the map itself: what differs
@@ -180,7 +200,9 @@ static void print_reserved(const struct block *block, unsigned from, unsigned to
 
 static void print_row(const struct reg_row *row)
 {
-    printf("| %u | %Xh | `%s` | %s", row->addr, row->addr, lower(row->name),
+    char name[64], text[MEANING_MAX];
+
+    printf("| %u | %Xh | `%s` | %s", row->addr, row->addr, value_name(row, name),
            types[row->type]);
     if (row->type == REG_TEXT)
         printf(" %u", 2u * row->words);
@@ -189,7 +211,24 @@ static void print_row(const struct reg_row *row)
         print_range(row);
         printf(" | %s | ", start_value(row));
     }
-    printf("%s |\n", row->meaning);
+    printf("%s |\n", meaning(row, text));
+}
+
+/* The words of registers that have too many for a cell. */
+static void print_words(const struct reg_row *rows, size_t count)
+{
+    for (const struct reg_row *row = rows; row < rows + count; row++) {
+        size_t n;
+        const struct word *w = words_of(row, &n);
+        char name[64];
+
+        if (row->addr == REG_RESULT || n == 0 || words_inline(row))
+            continue;
+        printf("\n## Values of %s (%u)\n\n| value | meaning |\n|---|---|\n",
+               value_name(row, name), row->addr);
+        for (size_t i = 0; i < n; i++)
+            printf("| %u | %s |\n", w[i].value, w[i].text);
+    }
 }
 
 static void print_results(void)
@@ -206,7 +245,8 @@ static void print_markdown(const struct reg_row *rows, size_t count)
     const struct reg_row *row = rows;
 
     printf("# Register map, version %d.%d\n\n", REGMAP_MAJOR, REGMAP_MINOR);
-    printf("<!-- Made from include/evecc/registers.def by `make docs`. -->\n\n");
+    printf("<!-- Made from include/evecc/registers.def and words.def by `make docs`. "
+           "-->\n\n");
     printf("Layout hash (7006): %04Xh. For import: [registers.csv](registers.csv).\n\n%s",
            regmap_layout_hash(), conventions);
     for (const struct block *b = blocks; b < blocks + sizeof blocks / sizeof *blocks;
@@ -225,6 +265,7 @@ static void print_markdown(const struct reg_row *rows, size_t count)
         }
         print_reserved(b, next, b->last);
     }
+    print_words(rows, count);
     print_results();
 }
 
@@ -239,19 +280,21 @@ static void print_quoted(const char *text)
     putchar('"');
 }
 
+static const char *const access_words[] = {
+    [REG_RO] = "read", [REG_RW] = "write", [REG_RWN] = "write or none"};
+
 static void print_csv(const struct reg_row *rows, size_t count)
 {
-    static const char *const access[] = {
-        [REG_RO] = "read", [REG_RW] = "write", [REG_RWN] = "write or none"};
-
     printf("name,address,hex,register,type,words,access,factor,unit,low,high,except,"
            "start,meaning\n");
     for (const struct reg_row *row = rows; row < rows + count; row++) {
         bool tenths = strncmp(row->unit, "0.1 ", 4) == 0;
+        char name[64], text[MEANING_MAX];
 
-        printf("%s,%u,0x%04X,%u,%s,%u,%s,%s,%s,", lower(row->name), row->addr, row->addr,
-               400001u + row->addr, types[row->type], row->words, access[row->access],
-               tenths ? "0.1" : "1", row->unit + (tenths ? 4 : 0));
+        printf("%s,%u,0x%04X,%u,%s,%u,%s,%s,%s,", value_name(row, name), row->addr,
+               row->addr, 400001u + row->addr, types[row->type], row->words,
+               access_words[row->access], tenths ? "0.1" : "1",
+               row->unit + (tenths ? 4 : 0));
         if (row->access == REG_RO)
             printf(",,,,");
         else {
@@ -259,23 +302,98 @@ static void print_csv(const struct reg_row *rows, size_t count)
             print_hole(row, "", " to ");
             printf(",%s,", start_value(row));
         }
-        print_quoted(row->meaning);
+        print_quoted(meaning(row, text));
         putchar('\n');
     }
 }
 
-int main(int argc, char **argv)
+static void print_table(const struct reg_row *rows, size_t count)
 {
+    const struct block *b = blocks;
+
+    for (const struct reg_row *row = rows; row < rows + count; row++) {
+        char name[64], type[16];
+
+        if (row == rows || row->addr > b->last) {
+            while (row->addr > b->last)
+                b++;
+            printf("%s%s%s %u-%u%s\n", row == rows ? "" : "\n", paint(STYLE_STRONG),
+                   b->title, b->first, b->last, paint(STYLE_PLAIN));
+        }
+        snprintf(type, sizeof type, "%s", types[row->type]);
+        if (row->type == REG_TEXT)
+            snprintf(type, sizeof type, "text %u", 2u * row->words);
+        printf("%5u  %-22s %-7s %-3s %-6s %s\n", row->addr, value_name(row, name), type,
+               row->access == REG_RO ? "r" : "rw", row->unit, row->meaning);
+    }
+}
+
+static cJSON *row_json(const struct reg_row *row)
+{
+    cJSON *o = cJSON_CreateObject(), *words;
+    char name[64];
+    size_t count;
+    const struct word *w = words_of(row, &count);
+    unsigned digits;
+
+    cJSON_AddStringToObject(o, "name", value_name(row, name));
+    cJSON_AddNumberToObject(o, "address", row->addr);
+    cJSON_AddNumberToObject(o, "words", row->words);
+    cJSON_AddStringToObject(o, "type", types[row->type]);
+    cJSON_AddStringToObject(o, "access", access_words[row->access]);
+    cJSON_AddStringToObject(o, "unit", value_unit(row, &digits));
+    cJSON_AddNumberToObject(o, "factor", digits > 0 ? 0.1 : 1);
+    if (row->access != REG_RO) {
+        cJSON_AddNumberToObject(o, "low", row->range.low);
+        cJSON_AddNumberToObject(o, "high", high(row));
+        cJSON_AddStringToObject(o, "start", start_value(row));
+    }
+    cJSON_AddStringToObject(o, "meaning", row->meaning);
+    if (count == 0)
+        return o;
+    words = cJSON_AddObjectToObject(o, word_is_bits(row) ? "bits" : "values");
+    for (size_t i = 0; i < count; i++) {
+        char number[8];
+
+        snprintf(number, sizeof number, "%u", w[i].value);
+        cJSON_AddStringToObject(words, number, w[i].text);
+    }
+    return o;
+}
+
+static void print_map_json(const struct reg_row *rows, size_t count)
+{
+    cJSON *root = cJSON_CreateArray();
+
+    for (const struct reg_row *row = rows; row < rows + count; row++)
+        cJSON_AddItemToArray(root, row_json(row));
+    print_json(root);
+}
+
+enum exit_code run_registers(struct cli *cli)
+{
+    static const struct {
+        const char *name;
+        void (*print)(const struct reg_row *rows, size_t count);
+    } formats[] = {
+        {"table",    print_table   },
+        {"csv",      print_csv     },
+        {"json",     print_map_json},
+        {"markdown", print_markdown}
+    };
+    const char *format = cli->flag[FLAG_format], *profile = cli->flag[FLAG_profile];
     size_t count;
     const struct reg_row *rows = regmap_rows(&count);
 
-    if (argc == 2 && strcmp(argv[1], "md") == 0)
-        print_markdown(rows, count);
-    else if (argc == 2 && strcmp(argv[1], "csv") == 0)
-        print_csv(rows, count);
-    else {
-        fprintf(stderr, "usage: %s md|csv\n", argv[0]);
-        return 2;
-    }
-    return fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;
+    if (profile != NULL && strcmp(profile, "native") != 0)
+        return fail(cli, EXIT_USAGE, NULL, "--profile %s: allowed: native", profile);
+    if (format == NULL)
+        format = cli->json ? "json" : "table";
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++)
+        if (strcmp(formats[i].name, format) == 0) {
+            formats[i].print(rows, count);
+            return EXIT_OK;
+        }
+    return fail(cli, EXIT_USAGE, NULL, "--format %s: allowed: table, csv, json, markdown",
+                format);
 }
