@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -718,6 +719,19 @@ def test_options(bench):
             (["--port", "0", "--port-file", "/nowhere/x"], 1, "No such file")):
         status, _, error = outcome(*args)
         assert status == expected and words in error, f"{args}: {status} {error}"
+
+
+def test_manual_is_complete(bench):
+    sim = bench.sim()
+    with open(os.path.join(harness.TOP, "doc", "easeesim.1")) as f:
+        manual = f.read().replace("\\-", "-")
+    names = re.findall(r"--[a-z-]+", outcome("--help")[1])
+    names += sim.call("GET", "/sim/state")["quirks"]
+    wrong = Client(sim, login=False).ask("POST", "/sim/fault", {"kind": "?"})
+    names += wrong.json["error"].split("one of ")[1].split()
+    for name in names:
+        assert name in manual, f"{name} is not in the manual"
+    assert len(names) > 35, names
 
 
 def test_starts_and_ends_quickly(bench):

@@ -366,7 +366,7 @@ static void apply(struct model *m, struct charger *c, const struct order *o)
     }
 }
 
-static struct command *newest(struct model *m, uint64_t n)
+static struct command *command_at(struct model *m, uint64_t n)
 {
     return &m->command[n % COMMANDS_MAX];
 }
@@ -394,7 +394,7 @@ static uint64_t answer_time(struct model *m, unsigned charger)
     uint64_t due = m->now_ms + model_random(m, ANSWER_LO_MS, ANSWER_HI_MS);
 
     for (uint64_t n = oldest(m); n < m->n_commands; n++) {
-        const struct command *q = newest(m, n);
+        const struct command *q = command_at(m, n);
 
         if (q->charger == charger && q->verdict == VERDICT_SENT &&
             q->due_ms < q->sent_ms + EXPIRE_MS && q->due_ms >= due)
@@ -408,7 +408,7 @@ struct command *model_send(struct model *m, struct charger *c, const struct orde
     unsigned index = (unsigned)(c - m->charger);
     bool deaf = !c->online || c->confirm == CONFIRM_NEVER;
     uint64_t due = deaf ? m->now_ms + EXPIRE_MS : answer_time(m, index);
-    struct command *q = newest(m, m->n_commands++);
+    struct command *q = command_at(m, m->n_commands++);
 
     *q = (struct command){.order = *order,
                           .charger = index,
@@ -424,7 +424,7 @@ struct command *model_command(struct model *m, const struct charger *c, int id,
                               int64_t ticks)
 {
     for (uint64_t n = oldest(m); n < m->n_commands; n++) {
-        struct command *q = newest(m, n);
+        struct command *q = command_at(m, n);
 
         if (q->ticks == ticks && q->order.id == id && &m->charger[q->charger] == c &&
             q->visible_ms <= m->now_ms)
@@ -563,7 +563,7 @@ static void run_due(struct model *m)
         if (m->circuit[i].ttl_ms <= m->now_ms)
             lapse(m, &m->circuit[i]);
     for (uint64_t n = oldest(m); n < m->n_commands; n++) {
-        struct command *q = newest(m, n);
+        struct command *q = command_at(m, n);
 
         if (q->verdict == VERDICT_SENT && q->due_ms <= m->now_ms)
             answer(m, q);

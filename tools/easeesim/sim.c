@@ -72,6 +72,9 @@ static void catch_up(struct sim *s, uint64_t real_us, uint64_t unix_ms)
     model_advance(&s->model, simulated_ms(s));
 }
 
+/* The gateway in front says so of unknown paths as of blocked clients (easee-api 5.6). */
+static const char forbidden[] = "{\"message\":\"Forbidden\"}";
+
 /* The page of the firewall, in its two known forms (easee-api 8.3). */
 static void answer_blocked(struct sim *s, struct response *r)
 {
@@ -81,7 +84,7 @@ static void answer_blocked(struct sim *s, struct response *r)
                       "blocked for 24 hours, counted from the last request received.\n");
         return;
     }
-    response_text(r, 403, "application/json", "{\"message\":\"Forbidden\"}");
+    response_text(r, 403, "application/json", forbidden);
 }
 
 static void answer_too_many(struct sim *s, const char *ip, uint64_t wait_ms,
@@ -93,6 +96,20 @@ static void answer_too_many(struct sim *s, const char *ip, uint64_t wait_ms,
     snprintf(seconds, sizeof seconds, "%" PRIu64, sim_client_s(s, wait_ms));
     response_header(r, "Retry-After", seconds);
     response_set(r, 429, NULL, NULL);
+}
+
+static void answer_no_route(bool path_exists, struct response *r)
+{
+    if (path_exists)
+        response_set(r, 405, NULL, NULL);
+    else
+        response_text(r, 403, "application/json", forbidden);
+}
+
+static void answer_unauthorised(struct response *r)
+{
+    response_header(r, "WWW-Authenticate", "Bearer");
+    response_set(r, 401, NULL, NULL);
 }
 
 static bool authorise(struct call *call)
@@ -120,33 +137,30 @@ static bool admit(struct call *call, const struct api_route *route, bool path_ex
                   bool authorised)
 {
     struct sim *s = call->sim;
-    const struct request *q = call->request;
+    const char *ip = call->request->ip;
     struct response *r = call->response;
+    uint64_t now_ms = s->model.now_ms, wait_ms;
     char key[LIMIT_KEY_SIZE];
-    uint64_t wait_ms;
 
-    if (limits_blocked(&s->limits, q->ip, s->model.now_ms)) {
+    if (limits_blocked(&s->limits, ip, now_ms)) {
         answer_blocked(s, r);
         return false;
     }
     snprintf(key, sizeof key, "account %u", call->account);
-    wait_ms = limits_take(&s->limits, LIMIT_all, q->ip, s->model.now_ms);
-    if (wait_ms == 0 && !route && path_exists) {
-        response_set(r, 405, NULL, NULL);
-    } else if (wait_ms == 0 && !route) {
-        response_text(r, 403, "application/json", "{\"message\":\"Forbidden\"}");
-    } else if (wait_ms == 0 && !route->open && !authorised) {
-        response_header(r, "WWW-Authenticate", "Bearer");
-        response_set(r, 401, NULL, NULL);
-    } else {
-        if (wait_ms == 0)
-            wait_ms = limits_take(&s->limits, route->class, route->open ? q->ip : key,
-                                  s->model.now_ms);
-        if (wait_ms == 0)
-            return true;
-        answer_too_many(s, q->ip, wait_ms, r);
+    wait_ms = limits_take(&s->limits, LIMIT_all, ip, now_ms);
+    if (wait_ms == 0 && !route) {
+        answer_no_route(path_exists, r);
+        return false;
     }
-    return false;
+    if (wait_ms == 0 && !route->open && !authorised) {
+        answer_unauthorised(r);
+        return false;
+    }
+    if (wait_ms == 0)
+        wait_ms = limits_take(&s->limits, route->class, route->open ? ip : key, now_ms);
+    if (wait_ms > 0)
+        answer_too_many(s, ip, wait_ms, r);
+    return wait_ms == 0;
 }
 
 static void act(struct call *call, const struct api_route *route)
