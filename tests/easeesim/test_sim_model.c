@@ -86,7 +86,7 @@ static void test_settled(void **state)
     assert_int_equal(device_output_phase(c), 30);
     assert_a(c->current_a, 32, 32, 32);
     assert_a(k->dynamic_cloud, 40, 40, 40);
-    assert_true(seen(109)->known && seen(109)->value == OP_CHARGING);
+    assert_true(seen(109)->known && (int)seen(109)->value == OP_CHARGING);
     assert_true(seen(114)->value == 32);
     assert_false(seen(129)->known);
     run(3600);
@@ -471,7 +471,7 @@ static void test_offline(void **state)
     assert_true(k->dynamic_a[0] == 40);
     model_set_online(&m, c, true);
     run(10);
-    assert_true(seen(250)->value == 1 && seen(109)->value == OP_CHARGING);
+    assert_true(seen(250)->value == 1 && (int)seen(109)->value == OP_CHARGING);
     assert_a(c->current_a, 32, 32, 32);
     c->setting[SETTING_OFFLINE_MODE] = 2;
     model_set_online(&m, c, false);
@@ -650,7 +650,7 @@ static void check_truth(void)
             fail_msg("the cloud has %g, the charger %g", k->dynamic_cloud[p],
                      k->dynamic_a[p]);
     }
-    if (c->online && seen(109)->value != c->op_mode)
+    if (c->online && (int)seen(109)->value != (int)c->op_mode)
         fail_msg("the cloud sees mode %g, it is %d", seen(109)->value, c->op_mode);
     assert_true((c->op_mode == OP_CHARGING) == (c->relay != 0));
 }
