@@ -87,7 +87,7 @@ static uint32_t capabilities(const struct circuit *c)
 {
     uint32_t bits = CAPABILITY_PER_PHASE_LIMITS;
 
-    if (circuit_may_switch(c))
+    if (circuit_may_switch(c) && c->cfg.phase.switches_per_day > 0)
         bits |= CAPABILITY_PHASE_SWITCHING;
     if (telemetry_grid_is_tn(c->charger[0].grid_type))
         bits |= CAPABILITY_TN_GRID;

@@ -62,6 +62,7 @@ static struct status unknown_status(void)
                      .next_call_at_ms = NEVER,
                      .backoff_until_ms = NEVER,
                      .requested_da = {NA_U16, NA_U16, NA_U16},
+                     .requested_phases = NA_U16,
                      .round_trip_ms = NA_U16},
     };
 }
@@ -82,8 +83,6 @@ static struct regmap_setup setup_of(const struct config *cfg, size_t i)
         .fallback_phases = (uint16_t)c->fallback_phases,
     };
     setup.capabilities = CAPABILITY_PER_PHASE_LIMITS;
-    if (c->phases == PHASES && c->phase_switches_per_day > 0)
-        setup.capabilities |= CAPABILITY_PHASE_SWITCHING;
     if (c->deadman > 0)
         setup.capabilities |= CAPABILITY_CLOUD_TTL;
     snprintf(setup.version, sizeof setup.version, "%s", EVECC_VERSION);

@@ -151,7 +151,9 @@ static void identity_of_each_circuit(void **state)
     assert_int_equal(got(f, 7), 1);
     assert_int_equal(got(f, 8), 2);
     assert_int_equal(got(f, 9), 0);
-    assert_true(got(f, 11) & CAPABILITY_PHASE_SWITCHING);
+    assert_true(got(f, 11) & CAPABILITY_PER_PHASE_LIMITS);
+    /* Only the cloud can say that switching works here: grid, alone on the circuit. */
+    assert_false(got(f, 11) & CAPABILITY_PHASE_SWITCHING);
     assert_false(got(f, 11) & CAPABILITY_CLOUD_TTL);
     assert_int_equal(got(f, 12), 60);
     assert_int_equal(got(f, 13), 160);
