@@ -5,8 +5,8 @@
  * status; no variable does both.  Both are plain values: copied whole, never shared.
  *
  * Units are in the names: _w watt, _wh watt hour, _da 0.1 A, _ma milliampere, _dv 0.1 V,
- * _dc 0.1 degree Celsius, _s and _ms seconds and milliseconds.  A field called *_at_ms is a
- * point on the monotonic clock, NEVER when it has not happened yet.  Values that may be
+ * _dc 0.1 degree Celsius, _s and _ms seconds and milliseconds.  A field called *_at_ms is
+ * a point on the monotonic clock, NEVER when it has not happened yet.  Values that may be
  * unknown use the register map's own "not available" (NA_*), so they need no flag. */
 #ifndef EVECC_CHARGER_H
 #define EVECC_CHARGER_H
@@ -24,7 +24,7 @@ enum { PHASES = 3 };
 /* A time that never comes, or has not been yet. */
 #define NEVER UINT64_MAX
 
-/* Whole amps on L1, L2, L3: the only thing that is ever sent (easee-api 3.2: all three, whole). */
+/* Whole amps on L1, L2, L3: the only thing that is ever sent (easee-api 3.2). */
 struct amps {
     uint8_t l[PHASES];
 };
@@ -35,14 +35,15 @@ enum phase_mode { PHASE_MODE_AUTO = 0, PHASE_MODE_SINGLE = 1, PHASE_MODE_THREE =
 /* Register 7211 and the option fallback_action. */
 enum fallback_action { FALLBACK_HOLD = 0, FALLBACK_PAUSE = 1, FALLBACK_LIMIT = 2 };
 
-/* The newest wish for one circuit, as the control block (7200-7239) holds it.  Written only by
- * an accepted register write.  NA_U32 and NA_U16 in a limit: the client has no opinion. */
+/* The newest wish for one circuit, as the control block (7200-7239) holds it.  Written
+ * only by an accepted register write.  NA_U32 and NA_U16 in a limit: the client has no
+ * opinion. */
 struct want {
-    uint64_t id;             /* 0: no wish yet, nothing is ever sent; else +1 per accepted wish */
+    uint64_t id; /* 0: no wish yet, nothing is ever sent; else +1 per accepted wish */
     uint64_t accepted_at_ms; /* when wish `id` was accepted */
-    uint64_t fed_at_ms;      /* last accepted write to the control block: feeds the watchdog */
-    uint32_t power_w;        /* 7202 */
-    uint16_t current_da;     /* 7204 */
+    uint64_t fed_at_ms; /* last accepted write to the control block: feeds the watchdog */
+    uint32_t power_w;   /* 7202 */
+    uint16_t current_da;       /* 7204 */
     uint16_t phase_da[PHASES]; /* 7205-7207 */
     uint16_t seq;              /* 7200, the client's own number; 0: not used */
     uint16_t validity_s;       /* 7209, counted from accepted_at_ms; 0: until changed */
@@ -53,8 +54,8 @@ struct want {
     uint8_t phase_mode;        /* 7208, enum phase_mode */
     bool enable;               /* 7201 */
     bool urgent;               /* 7215 */
-    /* 7216: how often each action was asked for.  Counters, so that no request is lost when
-     * a newer want replaces this one before it was looked at. */
+    /* 7216: how often each action was asked for.  Counters, so that no request is lost
+     * when a newer want replaces this one before it was looked at. */
     uint32_t clears;
     uint32_t resends;
     uint32_t refreshes;
@@ -135,7 +136,7 @@ enum capability {
 
 enum { SERIAL_MAX = 16, MODEL_MAX = 16, FIRMWARE_MAX = 16, LAST_ERROR_MAX = 40 };
 
-/* What the charger says, in the units of registers 7100-7137.  Unknown values are NA_*. */
+/* What the charger says, in the units of registers 7100-7137.  Unknown ones are NA_*. */
 struct telemetry {
     uint64_t power_at_ms;  /* when the cloud gave us the newest power */
     uint64_t state_at_ms;  /* ... the newest operation mode */
@@ -156,7 +157,7 @@ struct telemetry {
     uint16_t effective_da;      /* 7321: what the charger offers to the car */
     uint16_t cars_connected;
     uint16_t cars_charging;
-    uint16_t updates;      /* 7135, +1 per update from the cloud, wraps */
+    uint16_t updates; /* 7135, +1 per update from the cloud, wraps */
     int16_t temperature_dc;
     char serial[SERIAL_MAX + 1];
     char model[MODEL_MAX + 1];
@@ -165,20 +166,20 @@ struct telemetry {
 
 /* How far the newest wish has come: registers 7300-7337. */
 struct progress {
-    uint64_t wish_id;         /* want.id all of this is about; a newer wish was not seen yet */
-    uint64_t sent_at_ms;      /* last call that carried a setpoint */
+    uint64_t wish_id;    /* want.id all of this is about; a newer wish was not seen yet */
+    uint64_t sent_at_ms; /* last call that carried a setpoint */
     uint64_t confirmed_at_ms; /* last confirmation by the charger */
     uint64_t tripped_at_ms;   /* watchdog; NEVER: not tripped */
     uint64_t dwell_until_ms;  /* phases may change again at; NEVER: no dwell is running */
-    uint64_t next_call_at_ms; /* a setpoint could leave at; NEVER: nothing holds it back */
-    uint64_t backoff_until_ms; /* 429, 403, errors; NEVER: none */
+    uint64_t next_call_at_ms; /* a setpoint could leave at; NEVER: nothing holds it */
+    uint64_t backoff_until_ms;     /* 429, 403, errors; NEVER: none */
     uint16_t requested_da[PHASES]; /* the client's own minimum; NA_U16: none or no wish */
     uint16_t requested_phases;
     struct amps target, sent, confirmed;
     bool target_known, sent_known, confirmed_known;
-    bool pending; /* a newer target than the one sent is waiting */
-    uint8_t stage;   /* enum stage */
-    uint8_t binding; /* enum binding */
+    bool pending;           /* a newer target than the one sent is waiting */
+    uint8_t stage;          /* enum stage */
+    uint8_t binding;        /* enum binding */
     uint16_t seq;           /* of the last command accepted by the gateway */
     uint16_t confirmed_seq; /* of the last command that reached STAGE_CONFIRMED */
     int16_t result;         /* enum err: why the last call ended as it did */
@@ -199,11 +200,12 @@ struct status {
     struct progress progress;
     struct wish_counts wishes;
     uint32_t faults;       /* bits of enum fault */
-    uint32_t capabilities; /* bits of enum capability, without those of the configuration */
+    uint32_t capabilities; /* bits of enum capability, but those of the configuration */
     uint8_t connection;    /* enum connection */
 };
 
-/* Counters of the gateway as a whole that the sync thread keeps: 7440 and part of 7400-7439. */
+/* Counters of the gateway as a whole that the sync thread keeps: 7440 and part of
+ * 7400-7439. */
 struct cloud_counts {
     uint32_t calls, errors, throttled, forbidden, logins, refreshes, stream_connects;
     uint32_t foreign_commands, reasserts, telemetry_gaps, watchdog_trips;

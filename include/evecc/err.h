@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * err.h - one space of results for the whole program, made from errors.def.
  *
- * A function that can fail returns enum err, ERR_OK on success; errno means something only
- * after ERR_SYSTEM.  The values are those of register 7303. */
+ * A function that can fail returns enum err, ERR_OK on success; errno means something
+ * only after ERR_SYSTEM.  The values are those of register 7303. */
 #ifndef EVECC_ERR_H
 #define EVECC_ERR_H
 
@@ -12,8 +12,8 @@ enum err {
 #undef ERR
 };
 
-/* The text of ERR in lower case, without a full stop; "unknown error" for any other number.
- * Static storage. */
+/* The text of ERR in lower case, without a full stop; "unknown error" for any other
+ * number. Static storage. */
 const char *err_text(enum err err);
 
 /* What its owner can do about ERR: one sentence.  Static storage. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * sync.h - the thread that talks to the cloud: circuits, budgets, session, HTTP client.
  *
- * It owns all of them.  The Modbus thread reaches it only through the exchange and the four
- * calls below.  It decides nothing itself: session and circuit say what is due, it carries the
- * requests out and the answers back. */
+ * It owns all of them.  The Modbus thread reaches it only through the exchange and the
+ * four calls below.  It decides nothing itself: session and circuit say what is due, it
+ * carries the requests out and the answers back. */
 #ifndef EVECC_SYNC_H
 #define EVECC_SYNC_H
 
@@ -13,10 +13,10 @@
 
 struct sync;
 
-/* Prepares for the circuits of CFG, which is copied.  X is borrowed for the life of the thread.
- * ERR_CONFIG with WHY when the cloud's address cannot be used.  Returns owned. */
-enum err sync_new(struct sync **ret, const struct config *cfg, struct exchange *x, char *why,
-                  size_t why_size);
+/* Prepares for the circuits of CFG, which is copied.  X is borrowed for the life of the
+ * thread. ERR_CONFIG with WHY when the cloud's address cannot be used.  Returns owned. */
+enum err sync_new(struct sync **ret, const struct config *cfg, struct exchange *x,
+                  char *why, size_t why_size);
 
 /* Starts the thread.  Descriptor sync_exit_fd() becomes readable if it ends by itself. */
 enum err sync_start(struct sync *s);

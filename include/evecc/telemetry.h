@@ -32,7 +32,7 @@ bool telemetry_scale(double number, double scale, int64_t min, int64_t max, int6
  */
 struct charger {
     struct telemetry telemetry;
-    uint64_t reported_at_ms; /* when the charger itself last said anything; NEVER */
+    uint64_t reported_at_ms;     /* when the charger itself last said anything; NEVER */
     uint64_t circuit_at_ms;      /* when circuit_da was reported; NEVER */
     uint16_t circuit_da[PHASES]; /* 111-113: dynamic circuit current, NA_U16 unknown */
     uint16_t dynamic_da;         /* 48: dynamic charger current */
