@@ -46,6 +46,19 @@ int64_t sys_unix_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+void sys_clock(struct state_clock *ret)
+{
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t len = fd < 0 ? -1 : read(fd, ret->boot_id, sizeof ret->boot_id - 1);
+
+    if (fd >= 0)
+        close(fd);
+    ret->boot_id[len > 0 ? len : 0] = '\0';
+    ret->boot_id[strcspn(ret->boot_id, "\n")] = '\0';
+    ret->now_ms = sys_now_ms();
+    ret->unix_ms = sys_unix_ms();
+}
+
 uint32_t sys_random(void)
 {
     struct timespec t;

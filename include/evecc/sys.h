@@ -5,6 +5,7 @@
 #define EVECC_SYS_H
 
 #include "evecc/err.h"
+#include "evecc/state.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,6 +17,9 @@ uint64_t sys_now_ms(void);
  * decide. */
 uint64_t sys_unix_s(void);
 int64_t sys_unix_ms(void);
+
+/* All clocks at once and the boot they belong to, for what outlives the process. */
+void sys_clock(struct state_clock *ret);
 
 /* Random bits for jitter, not for secrets. */
 uint32_t sys_random(void);

@@ -33,6 +33,20 @@ static void clocks(void **state)
     assert_true(ms / 1000 - (int64_t)s <= 1);
 }
 
+static void all_clocks_belong_to_one_boot(void **state)
+{
+    (void)state;
+    struct state_clock a, b;
+
+    sys_clock(&a);
+    sys_clock(&b);
+    assert_int_equal(strlen(a.boot_id), 36);
+    assert_string_equal(a.boot_id, b.boot_id);
+    assert_in_range(b.now_ms - a.now_ms, 0, 60000);
+    assert_in_range(sys_now_ms() - b.now_ms, 0, 60000);
+    assert_true(a.unix_ms > INT64_C(1600000000000));
+}
+
 static void random_bits_differ(void **state)
 {
     uint32_t ones = 0, zeros = 0;
@@ -278,6 +292,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clocks),
+        cmocka_unit_test(all_clocks_belong_to_one_boot),
         cmocka_unit_test(random_bits_differ),
         cmocka_unit_test(signals_come_from_the_descriptor),
         cmocka_unit_test(service_manager_is_told),
