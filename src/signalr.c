@@ -198,12 +198,12 @@ size_t signalr_handshake(char *buf, size_t size)
     return finish(&o);
 }
 
-size_t signalr_subscribe(char *buf, size_t size, const char *serial, unsigned call)
+size_t signalr_subscribe(char *buf, size_t size, const char *serial, unsigned invocation)
 {
     struct json_out o = json_start(buf, size);
 
     json_put_text(&o, "{\"type\":1,\"invocationId\":\"");
-    json_put_number(&o, call);
+    json_put_number(&o, invocation);
     json_put_text(&o, "\",\"target\":\"SubscribeWithCurrentState\",\"arguments\":[");
     json_put_string(&o, serial);
     json_put_text(&o, ",true]}");
