@@ -13,7 +13,8 @@
 enum {
     DIGITS_MAX = 20,
     TEXT_MAX = PHASE_SWITCHES_MAX * (DIGITS_MAX + 1) + 1,
-    BEHIND_MIN_MS = 5000
+    BEHIND_MIN_MS = 5000,
+    ENERGY_WH = 1000
 };
 
 static const int64_t earliest_unix_ms = INT64_C(1767225600000); /* 2026-01-01 */
@@ -21,11 +22,16 @@ static const int64_t most_off_ms = 30 * DAY_MS;
 
 enum kind {
     VALUE,     /* 0 to high */
-    COUNTED,   /* the same, but no difference between two wishes */
+    COUNTED,   /* the same, but no reason to save */
     PHASE,     /* 0, 1, 3 */
     ID,        /* 0 to INT64_MAX, or -1 */
-    TIME,      /* not after the saving clock */
-    WISH_TIME, /* the same; 0 when the clocks are not trusted */
+    TIME,      /* not after the saving clock; or high */
+    WISH_TIME, /* the same, but no reason to save; 0 when the clocks are not trusted */
+    SERIAL     /* letters and digits, or "-" for none */
+};
+
+struct serial {
+    char text[SERIAL_MAX + 1];
 };
 
 struct field {
@@ -43,8 +49,8 @@ static const struct field fields[] = {
         .size = sizeof(type), .bytes = SIZE_OF(member), .kind = (k), .high = (most) \
     }
     FIELD(COUNTED, uint64_t, want.id, INT64_MAX),
-    FIELD(WISH_TIME, uint64_t, want.accepted_at_ms, 0),
-    FIELD(WISH_TIME, uint64_t, want.fed_at_ms, 0),
+    FIELD(WISH_TIME, uint64_t, want.accepted_at_ms, NEVER),
+    FIELD(WISH_TIME, uint64_t, want.fed_at_ms, NEVER),
     FIELD(VALUE, uint32_t, want.power_w, NA_U32),
     FIELD(VALUE, uint16_t, want.current_da, NA_U16),
     FIELD(VALUE, uint16_t, want.phase_da, NA_U16),
@@ -57,7 +63,10 @@ static const struct field fields[] = {
     FIELD(PHASE, uint8_t, want.phase_mode, 0),
     FIELD(VALUE, bool, want.enable, 1),
     FIELD(VALUE, bool, want.urgent, 1),
-    FIELD(VALUE, uint16_t, control, UINT16_MAX),
+    FIELD(VALUE, uint16_t, start.watchdog_s, UINT16_MAX),
+    FIELD(VALUE, uint16_t, start.fallback_da, NA_U16),
+    FIELD(VALUE, uint8_t, start.fallback_action, FALLBACK_LIMIT),
+    FIELD(PHASE, uint8_t, start.fallback_phases, 0),
     FIELD(TIME, uint64_t, phases.switched_at_ms, 0),
     FIELD(TIME, uint64_t, phases.paused_since_ms, 0),
     FIELD(PHASE, uint8_t, phases.phases, 0),
@@ -66,10 +75,16 @@ static const struct field fields[] = {
     FIELD(VALUE, uint8_t, phases.held, PHASE_SWITCHES_MAX),
     FIELD(VALUE, uint8_t, sent.l, UINT8_MAX),
     FIELD(VALUE, bool, sent_known, 1),
-    FIELD(TIME, uint64_t, sent_at_ms, 0),
-    FIELD(ID, int64_t, site_id, 0),
-    FIELD(ID, int64_t, circuit_id, 0),
-    FIELD(VALUE, uint64_t, energy_wh, NA_U64),
+    FIELD(TIME, uint64_t, sent_at_ms, NEVER),
+    FIELD(ID, int64_t, where.site_id, 0),
+    FIELD(ID, int64_t, where.circuit_id, 0),
+    FIELD(ID, int64_t, where.panel_id, 0),
+    FIELD(VALUE, uint16_t, where.rated_da, NA_U16),
+    FIELD(VALUE, uint8_t, where.chargers, EASEE_CHARGERS_MAX),
+    FIELD(VALUE, bool, where.alone, 1),
+    FIELD(VALUE, uint16_t, where.product, NA_U16),
+    FIELD(SERIAL, struct serial, where.serial, 0),
+    FIELD(COUNTED, uint64_t, energy_wh, NA_U64),
 #undef FIELD
 };
 
@@ -79,16 +94,21 @@ enum { FIELDS = sizeof fields / sizeof fields[0] };
 _Static_assert(sizeof(struct want) == 64, "struct want has changed");
 _Static_assert(sizeof(struct phase_memory) == 400, "struct phase_memory has changed");
 
-/* ---- numbers ---- */
+/* ---- values ---- */
 
 static size_t count_of(const struct field *f)
 {
     return f->bytes / f->size;
 }
 
+static const void *place(const struct field *f, const struct state_circuit *c, size_t i)
+{
+    return (const char *)c + f->offset + i * f->size;
+}
+
 static uint64_t get(const struct field *f, const struct state_circuit *c, size_t i)
 {
-    const char *at = (const char *)c + f->offset + i * f->size;
+    const void *at = place(f, c, i);
     uint64_t u64;
     uint32_t u32;
     uint16_t u16;
@@ -193,6 +213,30 @@ uint64_t state_shift(uint64_t at_ms, uint64_t saved_ms, uint64_t elapsed_ms,
 
 /* ---- one circuit ---- */
 
+/* Number I of F as text at AT; returns the end. */
+static char *encode_value(char *at, const struct field *f, const struct state_circuit *c,
+                          size_t i, const struct state_clock *clock)
+{
+    uint64_t value;
+    size_t len;
+
+    if (f->kind == SERIAL) {
+        const char *serial = place(f, c, i);
+
+        len = strnlen(serial, SERIAL_MAX);
+        memcpy(at, len > 0 ? serial : "-", len > 0 ? len : 1);
+        at += len > 0 ? len : 1;
+        *at = '\0';
+        return at;
+    }
+    value = get(f, c, i);
+    /* A wish may be younger than the clock that was read before it came. */
+    if ((f->kind == TIME || f->kind == WISH_TIME) && value > clock->now_ms &&
+        value != f->high)
+        value = clock->now_ms;
+    return print(at, value);
+}
+
 static bool encode_circuit(cJSON *list, const struct state_circuit *c,
                            const struct state_clock *clock)
 {
@@ -210,14 +254,9 @@ static bool encode_circuit(cJSON *list, const struct state_circuit *c,
         char *end = text;
 
         for (size_t i = 0; i < count_of(f); i++) {
-            uint64_t value = get(f, c, i);
-
-            /* A wish may be younger than the clock that was read before it came. */
-            if ((f->kind == TIME || f->kind == WISH_TIME) && value > clock->now_ms)
-                value = clock->now_ms;
             if (i > 0)
                 *end++ = ' ';
-            end = print(end, value);
+            end = encode_value(end, f, c, i, clock);
         }
         ok = cJSON_AddStringToObject(item, f->name, text) != NULL;
     }
@@ -243,12 +282,14 @@ static bool judge(const struct field *f, uint64_t *value, const struct shift *s)
         return *value <= INT64_MAX || *value == UINT64_MAX;
     case TIME:
     case WISH_TIME:
-        if (*value > s->saved.now_ms)
+        if (*value > s->saved.now_ms && *value != f->high)
             return false;
         *value = state_shift(*value, s->saved.now_ms, s->elapsed_ms, s->now_ms);
-        if (f->kind == WISH_TIME && !s->trusted)
+        if (f->kind == WISH_TIME && *value != NEVER && !s->trusted)
             *value = 0;
         return true;
+    case SERIAL:
+        break;
     }
     return false;
 }
@@ -258,20 +299,46 @@ static const char *text_of(const cJSON *item, const char *name)
     return json_string(json_member(item, name));
 }
 
+/* Returns the end of the serial at AT, NULL: it is none. */
+static const char *scan_serial(const char *at, char ret[SERIAL_MAX + 1])
+{
+    size_t len = strcspn(at, " ");
+
+    memset(ret, 0, SERIAL_MAX + 1);
+    if (len == 1 && *at == '-')
+        return at + 1;
+    if (len > SERIAL_MAX)
+        return NULL;
+    memcpy(ret, at, len);
+    return json_is_serial(ret) ? at + len : NULL;
+}
+
+/* Value I of F from its text at AT; returns the end, NULL: it is not one. */
+static const char *decode_value(const char *at, const struct field *f, size_t i,
+                                const struct shift *s, struct state_circuit *c)
+{
+    uint64_t value;
+
+    if (f->kind == SERIAL)
+        return scan_serial(at, (char *)c + f->offset + i * f->size);
+    at = scan(at, &value);
+    if (at == NULL || !judge(f, &value, s))
+        return NULL;
+    put(f, c, i, value);
+    return at;
+}
+
 static bool decode_field(const cJSON *item, const struct field *f, const struct shift *s,
                          struct state_circuit *c)
 {
     const char *at = text_of(item, f->name);
 
     for (size_t i = 0; i < count_of(f); i++) {
-        uint64_t value;
-
         if (i > 0 && *at++ != ' ')
             return false;
-        at = scan(at, &value);
-        if (at == NULL || !judge(f, &value, s))
+        at = decode_value(at, f, i, s, c);
+        if (at == NULL)
             return false;
-        put(f, c, i, value);
     }
     return *at == '\0';
 }
@@ -305,24 +372,9 @@ void state_init(struct state_circuit *c, const char *name, const char *key)
     memset(c, 0, sizeof *c);
     memcpy(c->name, name, strnlen(name, sizeof c->name - 1));
     memcpy(c->key, key, strnlen(key, sizeof c->key - 1));
-    c->site_id = -1;
-    c->circuit_id = -1;
+    c->want.accepted_at_ms = c->want.fed_at_ms = c->sent_at_ms = NEVER;
+    c->where.site_id = c->where.circuit_id = c->where.panel_id = -1;
     c->energy_wh = NA_U64;
-}
-
-static bool is_wish_value(const struct field *f)
-{
-    return f->offset < offsetof(struct state_circuit, control) &&
-           (f->kind == VALUE || f->kind == PHASE);
-}
-
-static bool same_wish(const struct state_circuit *a, const struct state_circuit *b)
-{
-    for (const struct field *f = fields; f < fields + FIELDS; f++)
-        for (size_t i = 0; is_wish_value(f) && i < count_of(f); i++)
-            if (get(f, a, i) != get(f, b, i))
-                return false;
-    return (a->want.id == 0) == (b->want.id == 0);
 }
 
 /* A time that may not be wrong by LIMIT_S (0: it does not matter) is half of that off. */
@@ -334,12 +386,38 @@ static bool behind(uint64_t saved_ms, uint64_t now_ms, uint64_t limit_s)
            now_ms - saved_ms >= (most_ms > BEHIND_MIN_MS ? most_ms : BEHIND_MIN_MS);
 }
 
-bool state_wish_due(const struct state_circuit *saved, const struct state_circuit *now)
+static bool charged(uint64_t saved_wh, uint64_t now_wh)
+{
+    return now_wh != NA_U64 && (saved_wh == NA_U64 || now_wh >= saved_wh + ENERGY_WH);
+}
+
+bool state_due(const struct state_circuit *saved, const struct state_circuit *now)
 {
     const struct want *a = &saved->want, *b = &now->want;
 
-    return !same_wish(saved, now) || behind(a->fed_at_ms, b->fed_at_ms, b->watchdog_s) ||
-           behind(a->accepted_at_ms, b->accepted_at_ms, b->validity_s);
+    for (const struct field *f = fields; f < fields + FIELDS; f++)
+        if (f->kind != COUNTED && f->kind != WISH_TIME &&
+            memcmp(place(f, saved, 0), place(f, now, 0), f->bytes) != 0)
+            return true;
+    return (a->id == 0) != (b->id == 0) ||
+           behind(a->fed_at_ms, b->fed_at_ms, b->watchdog_s) ||
+           behind(a->accepted_at_ms, b->accepted_at_ms, b->validity_s) ||
+           charged(saved->energy_wh, now->energy_wh);
+}
+
+void state_reconfigure(struct state_circuit *c, const struct state_start *start)
+{
+    struct want *w = &c->want;
+
+    if (start->watchdog_s != c->start.watchdog_s)
+        w->watchdog_s = start->watchdog_s;
+    if (start->fallback_da != c->start.fallback_da)
+        w->fallback_da = start->fallback_da;
+    if (start->fallback_action != c->start.fallback_action)
+        w->fallback_action = start->fallback_action;
+    if (start->fallback_phases != c->start.fallback_phases)
+        w->fallback_phases = start->fallback_phases;
+    c->start = *start;
 }
 
 enum err state_encode(const struct state_circuit *circuits, size_t count,

@@ -11,6 +11,7 @@
 #define EVECC_STATE_H
 
 #include "evecc/charger.h"
+#include "evecc/easee_msg.h"
 #include "evecc/err.h"
 #include "evecc/phase.h"
 
@@ -20,7 +21,6 @@ enum {
     STATE_VERSION = 1,
     STATE_NAME_MAX = 32,
     STATE_KEY_MAX = 96,
-    STATE_CONTROL = 40,
     STATE_BOOT_ID_MAX = 40
 };
 
@@ -31,18 +31,24 @@ struct state_clock {
     char boot_id[STATE_BOOT_ID_MAX]; /* changes with every boot; "": not known */
 };
 
+/* The values of the control block that come from the configuration (7210-7213). */
+struct state_start {
+    uint16_t watchdog_s, fallback_da;
+    uint8_t fallback_action, fallback_phases;
+};
+
 struct state_circuit {
     char name[STATE_NAME_MAX]; /* of its section */
     char key[STATE_KEY_MAX];   /* site, circuit and charger as configured: a section that
                                   now means another circuit does not inherit */
     struct want want;          /* without its counters of actions */
-    uint16_t control[STATE_CONTROL]; /* the control block as written */
+    struct state_start start;  /* as configured when it was saved */
     struct phase_memory phases;
     struct amps sent; /* what left last, */
     bool sent_known;
-    uint64_t sent_at_ms;         /* and when */
-    int64_t site_id, circuit_id; /* found before; -1 */
-    uint64_t energy_wh;          /* lifetime energy never decreases, NA_U64 */
+    uint64_t sent_at_ms;        /* and when; NEVER */
+    struct easee_circuit where; /* found before; no chargers: never.  Without its names */
+    uint64_t energy_wh;         /* lifetime energy never decreases, NA_U64 */
 };
 
 /* A circuit of which nothing is known but its NAME and KEY, both cut to what fits. */
@@ -60,11 +66,15 @@ enum err state_encode(const struct state_circuit *circuits, size_t count,
 enum err state_decode(const char *text, size_t len, const struct state_clock *clock,
                       struct state_circuit *ret, size_t count, bool *ret_trusted);
 
-/* The wish of NOW has to be saved where the disk has that of SAVED: it is another one, or
- * its age would be wrong by half of what its watchdog or validity allows (by 5 s at
- * least).  A repetition of the same values, though it has an id and a sequence number of
- * its own, need not be saved at once. */
-bool state_wish_due(const struct state_circuit *saved, const struct state_circuit *now);
+/* NOW has to be saved where the disk has SAVED: something differs, or the age of the wish
+ * would be wrong by half of what its watchdog or validity allows (by 5 s at least), or a
+ * kilowatt-hour was charged.  A repetition of the same wish, though it has an id and a
+ * sequence number of its own, need not be saved. */
+bool state_due(const struct state_circuit *saved, const struct state_circuit *now);
+
+/* The configuration has START now.  It counts where it has changed since C was saved,
+ * what a client has written otherwise. */
+void state_reconfigure(struct state_circuit *c, const struct state_start *start);
 
 /* Milliseconds that passed from SAVED to NOW.  False: the clocks are implausible, and
  * *RET_MS is 0. */

@@ -69,8 +69,10 @@ static struct state_circuit draw_circuit(unsigned number)
         .enable = draw(2),
         .urgent = draw(2),
     };
-    for (unsigned i = 0; i < STATE_CONTROL; i++)
-        c.control[i] = (uint16_t)draw(0);
+    c.start = (struct state_start){.watchdog_s = (uint16_t)draw(0),
+                                   .fallback_da = (uint16_t)draw(0),
+                                   .fallback_action = (uint8_t)draw(3),
+                                   .fallback_phases = draw_phases()};
     for (unsigned i = 0; i < PHASE_SWITCHES_MAX; i++)
         c.phases.switched_at_ms[i] = draw_time();
     c.phases.paused_since_ms = draw_time();
@@ -81,9 +83,18 @@ static struct state_circuit draw_circuit(unsigned number)
     for (unsigned i = 0; i < PHASES; i++)
         c.sent.l[i] = (uint8_t)draw(0);
     c.sent_known = draw(2);
-    c.sent_at_ms = draw_time();
-    c.site_id = draw(3) == 0 ? -1 : (int64_t)draw(INT64_MAX);
-    c.circuit_id = draw(3) == 0 ? -1 : (int64_t)draw(INT64_MAX);
+    c.sent_at_ms = draw(3) == 0 ? NEVER : draw_time();
+    c.where.site_id = draw(3) == 0 ? -1 : (int64_t)draw(INT64_MAX);
+    c.where.circuit_id = draw(3) == 0 ? -1 : (int64_t)draw(INT64_MAX);
+    c.where.panel_id = draw(3) == 0 ? -1 : (int64_t)draw(INT64_MAX);
+    c.where.rated_da = (uint16_t)draw(0);
+    c.where.chargers = (uint8_t)draw(EASEE_CHARGERS_MAX + 1);
+    c.where.alone = draw(2);
+    for (unsigned i = 0; i < EASEE_CHARGERS_MAX; i++) {
+        c.where.product[i] = (uint16_t)draw(0);
+        for (size_t k = 0, len = draw(SERIAL_MAX + 1); k < len; k++)
+            c.where.serial[i][k] = (char)('A' + draw(26));
+    }
     c.energy_wh = draw(3) == 0 ? NA_U64 : draw(0);
     return c;
 }
@@ -112,7 +123,10 @@ static void assert_same(const struct state_circuit *a, const struct state_circui
     assert_string_equal(a->name, b->name);
     assert_string_equal(a->key, b->key);
     assert_same_want(&a->want, &b->want);
-    assert_memory_equal(a->control, b->control, sizeof a->control);
+    assert_int_equal(a->start.watchdog_s, b->start.watchdog_s);
+    assert_int_equal(a->start.fallback_da, b->start.fallback_da);
+    assert_int_equal(a->start.fallback_action, b->start.fallback_action);
+    assert_int_equal(a->start.fallback_phases, b->start.fallback_phases);
     assert_memory_equal(a->phases.switched_at_ms, b->phases.switched_at_ms,
                         sizeof a->phases.switched_at_ms);
     assert_int_equal(a->phases.paused_since_ms, b->phases.paused_since_ms);
@@ -123,8 +137,14 @@ static void assert_same(const struct state_circuit *a, const struct state_circui
     assert_memory_equal(a->sent.l, b->sent.l, sizeof a->sent.l);
     assert_int_equal(a->sent_known, b->sent_known);
     assert_int_equal(a->sent_at_ms, b->sent_at_ms);
-    assert_int_equal(a->site_id, b->site_id);
-    assert_int_equal(a->circuit_id, b->circuit_id);
+    assert_int_equal(a->where.site_id, b->where.site_id);
+    assert_int_equal(a->where.circuit_id, b->where.circuit_id);
+    assert_int_equal(a->where.panel_id, b->where.panel_id);
+    assert_int_equal(a->where.rated_da, b->where.rated_da);
+    assert_int_equal(a->where.chargers, b->where.chargers);
+    assert_int_equal(a->where.alone, b->where.alone);
+    assert_memory_equal(a->where.serial, b->where.serial, sizeof a->where.serial);
+    assert_memory_equal(a->where.product, b->where.product, sizeof a->where.product);
     assert_int_equal(a->energy_wh, b->energy_wh);
 }
 
@@ -195,8 +215,11 @@ static void names_are_cut_to_what_fits(void **state)
     state_init(&c, longer, longer);
     assert_int_equal(strlen(c.name), STATE_NAME_MAX - 1);
     assert_int_equal(strlen(c.key), STATE_KEY_MAX - 1);
-    assert_int_equal(c.site_id, -1);
-    assert_int_equal(c.circuit_id, -1);
+    assert_int_equal(c.where.site_id, -1);
+    assert_int_equal(c.where.circuit_id, -1);
+    assert_int_equal(c.where.chargers, 0);
+    assert_true(c.want.fed_at_ms == NEVER);
+    assert_true(c.sent_at_ms == NEVER);
     assert_true(c.energy_wh == NA_U64);
 }
 
@@ -349,45 +372,48 @@ struct damage {
 };
 
 static const struct damage damages[] = {
-    {"{",                                    ""                                           },
-    {"{",                                    "[{"                                         },
-    {"\"circuits\":[",                       "\"circuits\":7,\"x\":["                     },
-    {"\"Circuits\":",                        "\"circuits\":"                              },
-    {"\"now_ms\":\"8640000000\"",            "\"now_ms\":8640000000"                      },
-    {"\"now_ms\":\"8640000000\"",            "\"now_ms\":\"08640000000\""                 },
-    {"\"now_ms\":\"8640000000\"",            "\"now_ms\":\"9223372036854775808\""         },
-    {"\"now_ms\":\"8640000000\"",            "\"now_ms\":\"8640000000 \""                 },
-    {"\"unix_ms\":\"",                       "\"unix_ms\":\"-"                            },
-    {"\"unix_ms\":\"",                       "\"unix\":\""                                },
-    {"boot one",                             "a boot whose name is much longer than fits" },
-    {"\"want.id\":\"5\"",                    "\"want.id\":\"9223372036854775808\""        },
-    {"\"want.id\":\"5\"",                    "\"want.id\":\"18446744073709551616\""       },
-    {"\"want.id\":\"5\"",                    "\"want.id\":\"99999999999999999999\""       },
-    {"\"want.id\":\"5\"",                    "\"want.id\":\"\""                           },
-    {"\"want.id\":\"5\"",                    "\"want.id\":\"-5\""                         },
-    {"\"want.id\":\"5\"",                    "\"want.id\":\"+5\""                         },
-    {"\"want.id\":\"5\"",                    "\"want.id\":\" 5\""                         },
-    {"\"want.id\":\"5\"",                    "\"want.id\":\"5.0\""                        },
-    {"\"want.id\":\"5\"",                    "\"want.id\":\"05\""                         },
-    {"\"want.id\":\"5\"",                    "\"want.id\":5"                              },
-    {"\"want.id\":\"5\"",                    "\"want.id\":null"                           },
-    {"\"want.id\":\"5\"",                    "\"want.ID\":\"5\""                          },
-    {"\"want.power_w\":\"3680\"",            "\"want.power_w\":\"4294967296\""            },
-    {"\"want.current_da\":\"160\"",          "\"want.current_da\":\"65536\""              },
-    {"\"want.phase_da\":\"1 2 3\"",          "\"want.phase_da\":\"1 2\""                  },
-    {"\"want.phase_da\":\"1 2 3\"",          "\"want.phase_da\":\"1 2 3 4\""              },
-    {"\"want.phase_da\":\"1 2 3\"",          "\"want.phase_da\":\"1  2 3\""               },
-    {"\"want.phase_da\":\"1 2 3\"",          "\"want.phase_da\":\"1,2,3\""                },
-    {"\"want.fallback_action\":\"2\"",       "\"want.fallback_action\":\"3\""             },
-    {"\"want.phase_mode\":\"1\"",            "\"want.phase_mode\":\"2\""                  },
-    {"\"want.enable\":\"1\"",                "\"want.enable\":\"2\""                      },
-    {"\"want.fed_at_ms\":\"40\"",            "\"want.fed_at_ms\":\"8640000001\""          },
-    {"\"want.fed_at_ms\":\"40\"",            "\"want.fed_at_ms\":\"18446744073709551615\""},
-    {"\"phases.next\":\"0\"",                "\"phases.next\":\"48\""                     },
-    {"\"phases.held\":\"0\"",                "\"phases.held\":\"49\""                     },
-    {"\"phases.phases\":\"3\"",              "\"phases.phases\":\"4\""                    },
-    {"\"site_id\":\"18446744073709551615\"", "\"site_id\":\"18446744073709551614\""       },
-    {"\"sent_known\":\"0\"",                 "\"sent_known\":\"256\""                     },
+    {"{",                                          ""                                           },
+    {"{",                                          "[{"                                         },
+    {"\"circuits\":[",                             "\"circuits\":7,\"x\":["                     },
+    {"\"Circuits\":",                              "\"circuits\":"                              },
+    {"\"now_ms\":\"8640000000\"",                  "\"now_ms\":8640000000"                      },
+    {"\"now_ms\":\"8640000000\"",                  "\"now_ms\":\"08640000000\""                 },
+    {"\"now_ms\":\"8640000000\"",                  "\"now_ms\":\"9223372036854775808\""         },
+    {"\"now_ms\":\"8640000000\"",                  "\"now_ms\":\"8640000000 \""                 },
+    {"\"unix_ms\":\"",                             "\"unix_ms\":\"-"                            },
+    {"\"unix_ms\":\"",                             "\"unix\":\""                                },
+    {"boot one",                                   "a boot whose name is much longer than fits" },
+    {"\"want.id\":\"5\"",                          "\"want.id\":\"9223372036854775808\""        },
+    {"\"want.id\":\"5\"",                          "\"want.id\":\"18446744073709551616\""       },
+    {"\"want.id\":\"5\"",                          "\"want.id\":\"99999999999999999999\""       },
+    {"\"want.id\":\"5\"",                          "\"want.id\":\"\""                           },
+    {"\"want.id\":\"5\"",                          "\"want.id\":\"-5\""                         },
+    {"\"want.id\":\"5\"",                          "\"want.id\":\"+5\""                         },
+    {"\"want.id\":\"5\"",                          "\"want.id\":\" 5\""                         },
+    {"\"want.id\":\"5\"",                          "\"want.id\":\"5.0\""                        },
+    {"\"want.id\":\"5\"",                          "\"want.id\":\"05\""                         },
+    {"\"want.id\":\"5\"",                          "\"want.id\":5"                              },
+    {"\"want.id\":\"5\"",                          "\"want.id\":null"                           },
+    {"\"want.id\":\"5\"",                          "\"want.ID\":\"5\""                          },
+    {"\"want.power_w\":\"3680\"",                  "\"want.power_w\":\"4294967296\""            },
+    {"\"want.current_da\":\"160\"",                "\"want.current_da\":\"65536\""              },
+    {"\"want.phase_da\":\"1 2 3\"",                "\"want.phase_da\":\"1 2\""                  },
+    {"\"want.phase_da\":\"1 2 3\"",                "\"want.phase_da\":\"1 2 3 4\""              },
+    {"\"want.phase_da\":\"1 2 3\"",                "\"want.phase_da\":\"1  2 3\""               },
+    {"\"want.phase_da\":\"1 2 3\"",                "\"want.phase_da\":\"1,2,3\""                },
+    {"\"want.fallback_action\":\"2\"",             "\"want.fallback_action\":\"3\""             },
+    {"\"want.phase_mode\":\"1\"",                  "\"want.phase_mode\":\"2\""                  },
+    {"\"want.enable\":\"1\"",                      "\"want.enable\":\"2\""                      },
+    {"\"want.fed_at_ms\":\"40\"",                  "\"want.fed_at_ms\":\"8640000001\""          },
+    {"\"want.fed_at_ms\":\"40\"",                  "\"want.fed_at_ms\":\"18446744073709551614\""},
+    {"\"phases.paused_since_ms\":\"0\"",
+     "\"phases.paused_since_ms\":\"18446744073709551615\""                                      },
+    {"\"phases.next\":\"0\"",                      "\"phases.next\":\"48\""                     },
+    {"\"phases.held\":\"0\"",                      "\"phases.held\":\"49\""                     },
+    {"\"phases.phases\":\"3\"",                    "\"phases.phases\":\"4\""                    },
+    {"\"where.site_id\":\"18446744073709551615\"",
+     "\"site_id\":\"18446744073709551614\""                                                     },
+    {"\"sent_known\":\"0\"",                       "\"sent_known\":\"256\""                     },
 };
 
 static struct state_circuit plain(const char *name)
@@ -521,10 +547,71 @@ static void only_what_matters_has_to_be_saved(void **state)
     for (size_t i = 0; i < sizeof dues / sizeof dues[0]; i++) {
         struct state_circuit a = {.want = dues[i].saved}, b = {.want = dues[i].now};
 
-        b.control[14] = 99; /* the heartbeat */
-        if (state_wish_due(&a, &b) != dues[i].due)
+        if (state_due(&a, &b) != dues[i].due)
             fail_msg("%s", dues[i].comment);
     }
+}
+
+static void whatever_else_differs_has_to_be_saved_too(void **state)
+{
+    (void)state;
+    struct state_circuit saved = draw_circuit(0), now = saved;
+
+    saved.energy_wh = now.energy_wh = 5000;
+    assert_false(state_due(&saved, &now));
+    now.sent.l[1] ^= 1;
+    assert_true(state_due(&saved, &now));
+    now = saved;
+    now.sent_at_ms ^= 1;
+    assert_true(state_due(&saved, &now));
+    now = saved;
+    now.phases.switched_at_ms[47] ^= 1;
+    assert_true(state_due(&saved, &now));
+    now = saved;
+    now.where.alone = !now.where.alone;
+    assert_true(state_due(&saved, &now));
+    now = saved;
+    now.where.serial[0][0] ^= 1;
+    assert_true(state_due(&saved, &now));
+    now = saved;
+    now.start.watchdog_s ^= 1;
+    assert_true(state_due(&saved, &now));
+    now = saved;
+    now.energy_wh = 5999;
+    assert_false(state_due(&saved, &now));
+    now.energy_wh = 6000;
+    assert_true(state_due(&saved, &now));
+    now.energy_wh = NA_U64;
+    assert_false(state_due(&saved, &now));
+    saved.energy_wh = NA_U64;
+    assert_false(state_due(&saved, &now));
+    now.energy_wh = 0;
+    assert_true(state_due(&saved, &now));
+}
+
+static void a_changed_configuration_counts_where_it_changed(void **state)
+{
+    (void)state;
+    const struct state_start before = {.watchdog_s = 60, .fallback_da = 60};
+    const struct state_start after = {.watchdog_s = 60,
+                                      .fallback_da = 100,
+                                      .fallback_action = FALLBACK_LIMIT,
+                                      .fallback_phases = 1};
+    struct state_circuit c;
+
+    state_init(&c, "a", "b");
+    c.start = before;
+    c.want.watchdog_s = 30; /* written by a client */
+    c.want.fallback_da = 80;
+    state_reconfigure(&c, &before);
+    assert_int_equal(c.want.watchdog_s, 30);
+    assert_int_equal(c.want.fallback_da, 80);
+    state_reconfigure(&c, &after);
+    assert_int_equal(c.want.watchdog_s, 30);
+    assert_int_equal(c.want.fallback_da, 100);
+    assert_int_equal(c.want.fallback_action, FALLBACK_LIMIT);
+    assert_int_equal(c.want.fallback_phases, 1);
+    assert_int_equal(c.start.fallback_da, 100);
 }
 
 /* ---- memory ---- */
@@ -576,6 +663,8 @@ int main(void)
         cmocka_unit_test(a_cut_text_is_not_a_state),
         cmocka_unit_test(a_foreign_circuit_may_be_anything),
         cmocka_unit_test(only_what_matters_has_to_be_saved),
+        cmocka_unit_test(whatever_else_differs_has_to_be_saved_too),
+        cmocka_unit_test(a_changed_configuration_counts_where_it_changed),
         cmocka_unit_test(every_failing_allocation_is_an_error),
     };
     const char *given = getenv("EVECC_TEST_SEED");
