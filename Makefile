@@ -71,6 +71,8 @@ DOCGENS := $(patsubst tools/docgen/%.c,$B/docgen/%,$(wildcard tools/docgen/*.c))
 OURS  := $(shell git ls-files '*.[ch]' 2>/dev/null || find src include tools tests -name '*.[ch]')
 SCRIPTS := tools/setup .ci/run
 
+DIRS := $(addprefix $B/,bench cli docgen fuzz sim tests)
+
 # V=1 shows whole commands.
 say = $(if $(V),,@printf '  %-5s %s\n' $1 $@; )
 
@@ -88,29 +90,29 @@ $B/evecc: $(CLI) $B/libevecc.a
 $B/easeesim: $(SIM)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(SIM_LIBS)
 
-$B/%.o: src/%.c | $B
+$B/%.o: src/%.c | $(DIRS)
 	$(call say,CC)$(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) -c -o $@ $<
 
-$B/cli/%.o: tools/evecc/%.c | $B/cli
+$B/cli/%.o: tools/evecc/%.c | $(DIRS)
 	$(call say,CC)$(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) -c -o $@ $<
 
-$B/sim/%.o: tools/easeesim/%.c | $B
+$B/sim/%.o: tools/easeesim/%.c | $(DIRS)
 	$(call say,CC)$(CC) $(CPPFLAGS) $(SIM_CFLAGS) $(ALL_CFLAGS) -c -o $@ $<
 
 PROGRAM = $(call say,CC)$(CC) $(CPPFLAGS) $(DEP_CFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ \
           $(filter %.c %.a,$^)
 
-$B/tests/%: tests/unit/%.c $B/libevecc.a | $B
+$B/tests/%: tests/unit/%.c $B/libevecc.a | $(DIRS)
 	$(PROGRAM) $(TEST_LIBS) $(DEP_LIBS)
 
-$B/tests/test_sim_%: tests/easeesim/test_sim_%.c $(filter-out %/main.o %/http.o,$(SIM)) | $B
+$B/tests/test_sim_%: tests/easeesim/test_sim_%.c $(filter-out %/main.o %/http.o,$(SIM)) | $(DIRS)
 	$(call say,CC)$(CC) $(CPPFLAGS) -Itools/easeesim $(SIM_CFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ \
 	    $(filter %.c %.o,$^) $(TEST_LIBS) $(SIM_LIBS)
 
-$B/bench/%: tests/bench/%.c | $B
+$B/bench/%: tests/bench/%.c | $(DIRS)
 	$(PROGRAM) $(DEP_LIBS)
 
-$B/docgen/%: tools/docgen/%.c $B/libevecc.a | $B
+$B/docgen/%: tools/docgen/%.c $B/libevecc.a | $(DIRS)
 	$(PROGRAM) $(DEP_LIBS)
 
 # Only what tells the version is compiled again when it changes.
@@ -119,13 +121,10 @@ VERSIONED := $(patsubst tools/evecc/%.c,$B/cli/%.o,$(patsubst tools/easeesim/%.c
                  $(VERSIONED:src/%.c=$B/%.o)))
 $(VERSIONED): CPPFLAGS += -DEVECC_VERSION='"$(VERSION)"'
 $(VERSIONED): $B/version
-$B/version: FORCE | $B
+$B/version: FORCE | $(DIRS)
 	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
 
-$B: | need
-	@mkdir -p $B $B/tests $B/bench $B/docgen $B/fuzz $B/sim
-
-$B/cli: | $B
+$(DIRS): | need
 	@mkdir -p $@
 
 # A sentence instead of a page of compiler errors.
@@ -192,7 +191,7 @@ fuzz:
 	@+$(MAKE) --no-print-directory CC=clang B=build-fuzz \
 	    SANITIZE=fuzzer-no-link,address,undefined run-fuzzers
 
-$B/fuzz/%: tests/fuzz/%.c $B/libevecc.a | $B
+$B/fuzz/%: tests/fuzz/%.c $B/libevecc.a | $(DIRS)
 	$(PROGRAM) -fsanitize=fuzzer $(DEP_LIBS)
 
 run-fuzzers: $(FUZZ)
