@@ -53,6 +53,7 @@ api_handler api_settings_get, api_settings_post, api_dynamic_get, api_dynamic_po
 api_handler api_chargers, api_charger_one, api_charger_site, api_charger_config;
 api_handler api_charger_state, api_charger_details, api_charger_settings,
     api_command_post;
+api_handler api_hub_negotiate, api_hub_connect, api_hub_send, api_hub_end;
 api_handler api_command_get, api_observations, api_firmware, api_session;
 
 #endif

@@ -125,6 +125,14 @@ static bool charger_confirm(const struct change *x)
     return true;
 }
 
+static bool charger_answer(const struct change *x)
+{
+    if (!number(x->value, 0, 59000))
+        return false;
+    x->charger->answer_ms = (uint64_t)x->value->valuedouble;
+    return true;
+}
+
 static bool charger_reboot(const struct change *x)
 {
     if (cJSON_IsTrue(x->value))
@@ -307,6 +315,11 @@ static bool cloud_quirks(const struct change *x)
     return true;
 }
 
+static bool cloud_hub(const struct change *x)
+{
+    return hub_change(&x->sim->hub, x->value);
+}
+
 #define YES_NO                        "true or false"
 #define THREE                         "three numbers from 0 to 1000, on a circuit with a charger"
 #define TIME                          "a number from 1 to 1e9"
@@ -318,17 +331,18 @@ static const char quirk_names[] = "true or false for each of"
 #undef QUIRK
 
 static const struct member charger_members[] = {
-    {"charger",         named,              ""                       },
-    {"online",          charger_online,     YES_NO                   },
-    {"car",             charger_car,        CAR                      },
-    {"op_mode_error",   charger_error,      YES_NO                   },
-    {"grid_type",       charger_grid,       "a number from 0 to 60"  },
-    {"confirm",         charger_confirm,    "normal, reject or never"},
-    {"reboot",          charger_reboot,     YES_NO                   },
-    {"authorised",      charger_authorised, YES_NO                   },
-    {"dynamic_current", charger_dynamic,    "a number from 0 to 1000"},
-    {"cable_a",         charger_cable,      "a number from 6 to 80"  },
-    {NULL,              NULL,               NULL                     },
+    {"charger",         named,              ""                        },
+    {"online",          charger_online,     YES_NO                    },
+    {"car",             charger_car,        CAR                       },
+    {"op_mode_error",   charger_error,      YES_NO                    },
+    {"grid_type",       charger_grid,       "a number from 0 to 60"   },
+    {"confirm",         charger_confirm,    "normal, reject or never" },
+    {"answer_ms",       charger_answer,     "a number from 0 to 59000"},
+    {"reboot",          charger_reboot,     YES_NO                    },
+    {"authorised",      charger_authorised, YES_NO                    },
+    {"dynamic_current", charger_dynamic,    "a number from 0 to 1000" },
+    {"cable_a",         charger_cable,      "a number from 6 to 80"   },
+    {NULL,              NULL,               NULL                      },
 };
 
 static const struct member circuit_members[] = {
@@ -359,6 +373,7 @@ static const struct member cloud_members[] = {
     {"ttl_expiry",     cloud_ttl_expiry,     "offline, maximum or never"          },
     {"forward_same",   cloud_forward_same,   YES_NO                               },
     {"quirks",         cloud_quirks,         quirk_names                          },
+    {"hub",            cloud_hub,            hub_change_names                     },
     {NULL,             NULL,                 NULL                                 },
 };
 

@@ -38,6 +38,18 @@ static cJSON *car_json(const struct car *car)
     return o;
 }
 
+static cJSON *command_json(const struct command *q)
+{
+    cJSON *o = cJSON_CreateObject();
+
+    json_add_i64(o, "id", q->order.id);
+    json_add_i64(o, "ticks", q->ticks);
+    json_add_i64(o, "verdict", q->verdict);
+    json_add_i64(o, "sent_ms", (int64_t)q->sent_ms);
+    json_add_i64(o, "answered_ms", (int64_t)q->answered_ms);
+    return o;
+}
+
 static cJSON *charger_json(const struct model *m, const struct charger *c)
 {
     cJSON *o = cJSON_CreateObject();
@@ -62,6 +74,9 @@ static cJSON *charger_json(const struct model *m, const struct charger *c)
     cJSON_AddBoolToObject(o, "authorised", c->authorised);
     cJSON_AddBoolToObject(o, "error", c->error);
     cJSON_AddStringToObject(o, "confirm", change_confirm_name(c->confirm));
+    json_add_i64(o, "answer_ms", (int64_t)c->answer_ms);
+    if (model_newest(m, c))
+        cJSON_AddItemToObject(o, "last_command", command_json(model_newest(m, c)));
     cJSON_AddItemToObject(o, "car", car_json(&c->car));
     return o;
 }
@@ -127,6 +142,7 @@ static void get_state(struct sim *s, struct response *r)
     cJSON_AddStringToObject(o, "ttl_expiry", change_expiry_name(m->ttl_expiry));
     cJSON_AddItemToObject(o, "quirks", quirks_json(&m->quirks));
     cJSON_AddItemToObject(o, "faults", faults_list(&s->faults));
+    cJSON_AddItemToObject(o, "hub", hub_json(&s->hub));
     list = cJSON_AddArrayToObject(o, "accounts");
     for (unsigned i = 0; i < m->n_accounts; i++) {
         cJSON *a = cJSON_CreateObject();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "http.h"
 
+#include "carrier.h"
 #include "json.h"
 
 #include <arpa/inet.h>
@@ -13,12 +14,22 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD_SIZE = 8192, CHUNK_SIZE = 32 * 1024, PROMISED = 64, CONNECTIONS = 512 };
+enum {
+    HEAD_SIZE = 8192,
+    CHUNK_SIZE = 32 * 1024,
+    PROMISED = 64,
+    CONNECTIONS = 512,
+    PAGE_MAX = 16 * 1024, /* with which a WebSocket is refused */
+    TICK_US = 1000        /* a fast world is looked at so often */
+};
+
+#define UNTIL_CLOSED SIZE_MAX /* instead of a Content-Length */
 
 struct http {
     struct sim *sim;
     struct lws_context *context;
     struct lws_vhost *vhost;
+    lws_sorted_usec_list_t timer;
     volatile sig_atomic_t stop;
 };
 
@@ -44,6 +55,35 @@ uint64_t http_unix_ms(void)
 
     clock_gettime(CLOCK_REALTIME, &t);
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static struct http *http_of(struct lws *wsi)
+{
+    return lws_context_user(lws_get_context(wsi));
+}
+
+/* After anything that the hub may have news of. */
+static void look_around(struct http *h);
+
+static void on_timer(lws_sorted_usec_list_t *timer)
+{
+    struct http *h = lws_container_of(timer, struct http, timer);
+
+    sim_run(h->sim, http_real_us(), http_unix_ms());
+    look_around(h);
+}
+
+static void look_around(struct http *h)
+{
+    uint64_t at_us = sim_wake_us(h->sim), now_us = http_real_us();
+
+    carrier_wake(&h->sim->hub);
+    if (at_us == NEVER)
+        lws_sul_cancel(&h->timer);
+    else
+        lws_sul_schedule(
+            h->context, 0, &h->timer, on_timer,
+            (lws_usec_t)(at_us > now_us + TICK_US ? at_us - now_us : TICK_US));
 }
 
 static void forget(struct conn *c)
@@ -119,6 +159,8 @@ static bool read_head(struct lws *wsi, struct request *q)
     copy_header(wsi, WSI_TOKEN_HTTP_AUTHORIZATION, q->authorization,
                 sizeof q->authorization);
     copy_header(wsi, WSI_TOKEN_HTTP_USER_AGENT, q->user_agent, sizeof q->user_agent);
+    copy_header(wsi, WSI_TOKEN_HTTP_ACCEPT, q->accept, sizeof q->accept);
+    copy_header(wsi, WSI_TOKEN_HOST, q->host, sizeof q->host);
     copy_header(wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, q->content_type,
                 sizeof q->content_type);
     lws_get_peer_simple(wsi, q->ip, sizeof q->ip);
@@ -137,13 +179,33 @@ static int reset(struct lws *wsi)
     return -1;
 }
 
+/* The simulated world's time, which clients take for the cloud's. */
+static bool add_date(struct lws *wsi, const struct response *r, unsigned char **p,
+                     unsigned char *end)
+{
+    time_t now = (time_t)(sim_unix_ms(http_of(wsi)->sim) / 1000);
+    char text[64];
+    struct tm tm;
+    size_t len;
+
+    if (response_get_header(r, "Date"))
+        return true;
+    len = strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &tm));
+    return lws_add_http_header_by_token(wsi, WSI_TOKEN_HTTP_DATE, (unsigned char *)text,
+                                        (int)len, p, end) == 0;
+}
+
 static bool add_headers(struct lws *wsi, const struct response *r, size_t promised,
                         unsigned char **p, unsigned char *end)
 {
     char name[sizeof r->header[0].name + 1];
 
     if (lws_add_http_header_status(wsi, (unsigned)r->status, p, end) ||
-        lws_add_http_header_content_length(wsi, promised, p, end))
+        (promised == UNTIL_CLOSED
+             ? lws_add_http_header_by_token(wsi, WSI_TOKEN_CONNECTION,
+                                            (const unsigned char *)"close", 5, p, end)
+             : lws_add_http_header_content_length(wsi, promised, p, end)) ||
+        !add_date(wsi, r, p, end))
         return false;
     if (r->type && !response_get_header(r, "Content-Type") &&
         lws_add_http_header_by_token(wsi, WSI_TOKEN_HTTP_CONTENT_TYPE,
@@ -170,6 +232,8 @@ static int write_head(struct lws *wsi, struct conn *c)
 
     if (r->wire == WIRE_TRUNCATE && promised == 0)
         promised = PROMISED;
+    if (r->wire == WIRE_LINK)
+        promised = UNTIL_CLOSED;
     if (!add_headers(wsi, r, promised, &p, buf + sizeof buf))
         return -1;
     c->head_sent = true;
@@ -182,12 +246,39 @@ static int write_head(struct lws *wsi, struct conn *c)
 
 static int complete(struct lws *wsi, struct conn *c)
 {
-    struct http *h = lws_context_user(lws_get_context(wsi));
+    struct http *h = http_of(wsi);
 
     forget(c);
     if (h->sim->quit)
         http_stop(h);
     return lws_http_transaction_completed(wsi) ? -1 : 0;
+}
+
+static int send_response(struct lws *wsi, struct conn *c)
+{
+    if (c->response.wire == WIRE_RESET)
+        return reset(wsi);
+    if (c->response.wire != WIRE_SILENT)
+        lws_callback_on_writable(wsi);
+    return 0;
+}
+
+/* Events as they come, or the answer to a poll once there is one. */
+static int write_link(struct lws *wsi, struct conn *c)
+{
+    struct hub *h = &http_of(wsi)->sim->hub;
+    struct hub_link *l = carrier_link(h, wsi);
+
+    if (!l)
+        return -1;
+    if (l->transport == HUB_POLLING)
+        return carrier_answer_poll(h, l, &c->response) ? send_response(wsi, c) : 0;
+    if (c->head_sent)
+        return carrier_write(h, l);
+    if (write_head(wsi, c) < 0)
+        return -1;
+    lws_callback_on_writable(wsi);
+    return 0;
 }
 
 /* Sends what the socket takes now. */
@@ -199,6 +290,8 @@ static int write_some(struct lws *wsi, struct conn *c)
 
     if (!c->answered || r->wire == WIRE_SILENT)
         return 0;
+    if (r->wire == WIRE_LINK)
+        return write_link(wsi, c);
     if (!c->head_sent) {
         if (write_head(wsi, c) < 0)
             return -1;
@@ -220,25 +313,19 @@ static int write_some(struct lws *wsi, struct conn *c)
     return r->wire == WIRE_TRUNCATE ? -1 : complete(wsi, c);
 }
 
-static int send_response(struct lws *wsi, struct conn *c)
-{
-    if (c->response.wire == WIRE_RESET)
-        return reset(wsi);
-    if (c->response.wire == WIRE_ANSWER || c->response.wire == WIRE_TRUNCATE)
-        lws_callback_on_writable(wsi);
-    return 0;
-}
-
 /* The request is whole. */
 static int handle(struct lws *wsi, struct conn *c)
 {
-    struct http *h = lws_context_user(lws_get_context(wsi));
+    struct http *h = http_of(wsi);
 
     if (!c->request || c->answered)
         return 0;
     c->answered = true;
     sim_answer(h->sim, c->request, http_real_us(), http_unix_ms(), &c->response);
+    if (c->response.link)
+        c->response.link->carrier = wsi;
     lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0); /* slow on purpose is not an error */
+    look_around(h);
     if (c->response.delay_ms == 0)
         return send_response(wsi, c);
     lws_set_timer_usecs(wsi, (lws_usec_t)c->response.delay_ms * 1000);
@@ -284,6 +371,62 @@ static int add_body(struct conn *c, const void *in, size_t len)
     return 0;
 }
 
+/* A WebSocket is asked for: 0 lets it through, 1 has answered something else, negative
+ * hangs up.  An answer is written here and now, so delays on purpose do not count. */
+static int upgrade(struct lws *wsi)
+{
+    struct http *h = http_of(wsi);
+    struct conn c = {.request = calloc(1, sizeof *c.request)};
+    unsigned char buf[LWS_PRE + PAGE_MAX];
+    int result = -1;
+
+    if (!c.request || !read_head(wsi, c.request))
+        goto out;
+    c.request->upgrade = true;
+    sim_answer(h->sim, c.request, http_real_us(), http_unix_ms(), &c.response);
+    if (c.response.link) {
+        c.response.link->carrier = wsi;
+        look_around(h);
+        result = 0;
+    } else if (c.response.wire == WIRE_SILENT) {
+        result = 1;
+    } else if (c.response.wire == WIRE_RESET) {
+        result = reset(wsi);
+    } else if (c.response.body_len <= PAGE_MAX && write_head(wsi, &c) == 0) {
+        memcpy(buf + LWS_PRE, c.response.body_len ? c.response.body : "",
+               c.response.body_len);
+        result =
+            c.response.body_len == 0 || lws_write(wsi, buf + LWS_PRE, c.response.body_len,
+                                                  LWS_WRITE_HTTP_FINAL) >= 0
+                ? 1
+                : -1;
+    }
+out:
+    forget(&c);
+    return result;
+}
+
+static int hear(struct lws *wsi, const void *in, size_t len)
+{
+    struct http *h = http_of(wsi);
+    struct hub_link *l = carrier_link(&h->sim->hub, wsi);
+
+    if (!l)
+        return -1;
+    sim_run(h->sim, http_real_us(), http_unix_ms());
+    hub_receive(&h->sim->hub, l, in, len);
+    look_around(h);
+    return 0;
+}
+
+static int say(struct lws *wsi)
+{
+    struct hub *h = &http_of(wsi)->sim->hub;
+    struct hub_link *l = carrier_link(h, wsi);
+
+    return l ? carrier_write(h, l) : -1;
+}
+
 static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user,
                     void *in, size_t len)
 {
@@ -304,9 +447,23 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_CLOSED_HTTP:
         if (c)
             forget(c);
+        if (reason == LWS_CALLBACK_CLOSED_HTTP)
+            carrier_closed(&http_of(wsi)->sim->hub, wsi);
         return 0;
+    case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
+        return upgrade(wsi);
     case LWS_CALLBACK_FILTER_PROTOCOL_CONNECTION:
-        return -1; /* no WebSocket here */
+        return carrier_link(&http_of(wsi)->sim->hub, wsi) ? 0 : -1;
+    case LWS_CALLBACK_ESTABLISHED:
+        lws_callback_on_writable(wsi);
+        return 0;
+    case LWS_CALLBACK_RECEIVE:
+        return hear(wsi, in, len);
+    case LWS_CALLBACK_SERVER_WRITEABLE:
+        return say(wsi);
+    case LWS_CALLBACK_CLOSED:
+        carrier_closed(&http_of(wsi)->sim->hub, wsi);
+        return 0;
     default:
         return 0;
     }

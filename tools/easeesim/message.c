@@ -6,6 +6,24 @@
 #include <string.h>
 #include <strings.h>
 
+bool request_query(const struct request *q, const char *name, char *ret, size_t size)
+{
+    size_t len = strlen(name), n;
+
+    for (const char *p = q->query; p; p = strchr(p, '&')) {
+        p += *p == '&';
+        if (strncmp(p, name, len) != 0 || p[len] != '=')
+            continue;
+        n = strcspn(p + len + 1, "&");
+        if (n >= size)
+            return false;
+        memcpy(ret, p + len + 1, n);
+        ret[n] = '\0';
+        return true;
+    }
+    return false;
+}
+
 void response_release(struct response *r)
 {
     free(r->body);

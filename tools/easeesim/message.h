@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct hub_link;
+
 enum {
     METHOD_SIZE = 8,
     PATH_SIZE = 1024,
@@ -24,8 +26,9 @@ struct request {
     char method[METHOD_SIZE], path[PATH_SIZE], query[QUERY_SIZE];
     char authorization[AUTH_SIZE], user_agent[AGENT_SIZE], ip[IP_SIZE],
         content_type[TYPE_SIZE];
-    bool tls, too_large;
-    char *body; /* NUL-terminated at body[body_len]; NULL: none */
+    char host[HEADER_SIZE], accept[TYPE_SIZE];
+    bool tls, too_large, upgrade; /* to a WebSocket */
+    char *body;                   /* NUL-terminated at body[body_len]; NULL: none */
     size_t body_len;
 };
 
@@ -35,7 +38,8 @@ enum wire {
     WIRE_RESET,    /* the connection is reset, nothing is sent */
     WIRE_TRUNCATE, /* the headers promise the whole body, half of it comes, then the end
                     */
-    WIRE_SILENT    /* nothing ever comes; the connection stays */
+    WIRE_SILENT,   /* nothing ever comes; the connection stays */
+    WIRE_LINK      /* the answer is what comes through LINK, as its transport has it */
 };
 
 struct header {
@@ -51,7 +55,11 @@ struct response {
     size_t body_len;
     unsigned n_headers;
     struct header header[HEADERS_MAX];
+    struct hub_link *link; /* not owned */
 };
+
+/* The first value of NAME in the query, as it stands there.  False: none that fits. */
+bool request_query(const struct request *q, const char *name, char *ret, size_t size);
 
 void response_release(struct response *r);
 

@@ -391,7 +391,9 @@ static int64_t next_ticks(struct model *m)
 /* One charger answers its commands in the order they were sent. */
 static uint64_t answer_time(struct model *m, unsigned charger)
 {
-    uint64_t due = m->now_ms + model_random(m, ANSWER_LO_MS, ANSWER_HI_MS);
+    uint64_t usual_ms = model_random(m, ANSWER_LO_MS, ANSWER_HI_MS);
+    uint64_t own_ms = m->charger[charger].answer_ms;
+    uint64_t due = m->now_ms + (own_ms ? own_ms : usual_ms);
 
     for (uint64_t n = oldest(m); n < m->n_commands; n++) {
         const struct command *q = command_at(m, n);
@@ -430,6 +432,14 @@ struct command *model_command(struct model *m, const struct charger *c, int id,
             q->visible_ms <= m->now_ms)
             return q;
     }
+    return NULL;
+}
+
+const struct command *model_newest(const struct model *m, const struct charger *c)
+{
+    for (uint64_t n = m->n_commands; n-- > oldest(m);)
+        if (&m->charger[m->command[n % COMMANDS_MAX].charger] == c)
+            return &m->command[n % COMMANDS_MAX];
     return NULL;
 }
 
@@ -482,14 +492,13 @@ static void answer(struct model *m, struct command *q)
         return;
     }
     q->answered_ms = m->now_ms;
-    if (late)
-        q->verdict = VERDICT_EXPIRED;
-    else if (c->confirm == CONFIRM_REJECT)
-        q->verdict = VERDICT_REJECTED;
-    else {
-        q->verdict = VERDICT_EXECUTED;
+    q->verdict = late                           ? VERDICT_EXPIRED
+                 : c->confirm == CONFIRM_REJECT ? VERDICT_REJECTED
+                                                : VERDICT_EXECUTED;
+    if (!late && m->listener.answered)
+        m->listener.answered(m->listener.arg, q);
+    if (q->verdict == VERDICT_EXECUTED)
         apply(m, c, &q->order);
-    }
 }
 
 /* The three beliefs about the end of a time-to-live (easee-api 11.1). */
@@ -524,7 +533,7 @@ static uint64_t min_ms(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static uint64_t next_event(const struct model *m)
+uint64_t model_wake(const struct model *m)
 {
     uint64_t t = min_ms(m->weather_ms, m->hour_ms);
 
@@ -585,7 +594,7 @@ void model_advance(struct model *m, uint64_t now_ms)
 {
     uint64_t t;
 
-    while ((t = next_event(m)) <= now_ms) {
+    while ((t = model_wake(m)) <= now_ms) {
         integrate_to(m, t);
         run_due(m);
     }

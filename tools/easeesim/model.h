@@ -114,6 +114,7 @@ struct charger {
     bool online, error, authorised;
     enum confirm confirm;
     double cable_a;
+    uint64_t answer_ms; /* from a command to its verdict; 0: as usual */
     struct car car;
     double setting[SETTINGS], setting_cloud[SETTINGS];
     uint64_t dynamic_ttl_ms; /* when the dynamic charger current lapses; NEVER */
@@ -208,6 +209,14 @@ struct command {
     enum verdict verdict;
 };
 
+/* Who is told what the cloud learns, as it learns it; NULL: nobody. */
+struct listener {
+    void *arg;
+    void (*observed)(void *arg, const struct charger *c, unsigned obs,
+                     const struct seen *before);
+    void (*answered)(void *arg, const struct command *q);
+};
+
 enum ttl_expiry { TTL_OFFLINE, TTL_MAXIMUM, TTL_NEVER };
 
 struct model {
@@ -217,6 +226,7 @@ struct model {
     int64_t last_ticks;
     struct quirks quirks;
     enum ttl_expiry ttl_expiry;
+    struct listener listener;
     double voltage_v[3];
     unsigned n_accounts, n_sites, n_circuits, n_chargers;
     uint64_t n_commands; /* ever issued; command[n % COMMANDS_MAX] */
@@ -243,6 +253,9 @@ void model_settle(struct model *m);
 /* Lets the world run to NOW_MS; in the past: nothing. */
 void model_advance(struct model *m, uint64_t now_ms);
 
+/* When something next happens by itself. */
+uint64_t model_wake(const struct model *m);
+
 struct account *model_account(struct model *m, const char *user);
 struct site *model_site(struct model *m, int64_t id);
 struct circuit *model_circuit(struct model *m, int64_t id);
@@ -257,6 +270,9 @@ struct command *model_send(struct model *m, struct charger *c, const struct orde
 /* The command with TICKS that the cloud already shows; NULL. */
 struct command *model_command(struct model *m, const struct charger *c, int id,
                               int64_t ticks);
+
+/* The newest command for C; NULL. */
+const struct command *model_newest(const struct model *m, const struct charger *c);
 
 /* Would ORDER change what the cloud has, or is about to have?  (Easee forwards changes
  * only.) */

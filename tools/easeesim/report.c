@@ -170,15 +170,23 @@ static void learn(struct model *m, struct charger *c, unsigned i)
         k->dynamic_cloud[i - OBS_111] = value;
 }
 
-static void deliver(struct model *m, struct charger *c, unsigned i, const struct truth *t)
+/* The cloud sees it, and tells. */
+static void see(struct model *m, struct charger *c, unsigned i, const struct truth *t)
 {
-    struct seen *s = &c->seen[i];
+    struct seen *s = &c->seen[i], before = *s;
 
     s->known = true;
     s->at_ms = m->now_ms;
     s->value = t->value;
     if (t->is_text)
         snprintf(s->text, sizeof s->text, "%s", t->text);
+    if (m->listener.observed)
+        m->listener.observed(m->listener.arg, c, i, &before);
+}
+
+static void deliver(struct model *m, struct charger *c, unsigned i, const struct truth *t)
+{
+    see(m, c, i, t);
     learn(m, c, i);
 }
 
@@ -258,11 +266,7 @@ void report_again(struct model *m, struct charger *c, int id)
 
 void report_link(struct model *m, struct charger *c)
 {
-    struct seen *mode = &c->seen[OBS_109], *link = &c->seen[OBS_250];
-
-    link->known = true;
-    link->at_ms = m->now_ms;
-    link->value = c->online;
+    see(m, c, OBS_250, &(struct truth){.value = c->online});
     if (c->online) {
         for (unsigned i = 0; i < OBSERVATIONS; i++)
             if (c->seen[i].known)
@@ -271,7 +275,5 @@ void report_link(struct model *m, struct charger *c)
         report_again(m, c, 150);
         return;
     }
-    mode->known = true;
-    mode->at_ms = m->now_ms;
-    mode->value = OP_OFFLINE;
+    see(m, c, OBS_109, &(struct truth){.value = OP_OFFLINE});
 }

@@ -45,6 +45,9 @@ void sim_reset(struct sim *s, uint64_t real_us, uint64_t unix_ms)
     world_load(s->options.world, &s->model, NULL);
     if (s->options.legacy_state)
         s->model.quirks.legacy_state = true;
+    hub_reset(&s->hub, &s->model, s->options.seed);
+    s->model.listener = (struct listener){
+        .arg = &s->hub, .observed = hub_observed, .answered = hub_answered};
 }
 
 static uint64_t simulated_ms(const struct sim *s)
@@ -70,6 +73,32 @@ static void catch_up(struct sim *s, uint64_t real_us, uint64_t unix_ms)
         scenario_run(s, event);
     }
     model_advance(&s->model, simulated_ms(s));
+}
+
+void sim_run(struct sim *s, uint64_t real_us, uint64_t unix_ms)
+{
+    catch_up(s, real_us, unix_ms);
+    hub_run(&s->hub, real_us);
+}
+
+uint64_t sim_unix_ms(const struct sim *s)
+{
+    return model_unix_ms(&s->model, s->model.now_ms);
+}
+
+uint64_t sim_wake_us(const struct sim *s)
+{
+    const cJSON *event = scenario_event(s->options.scenario, s->next_event);
+    uint64_t hub_us = hub_wake_us(&s->hub), world_ms = model_wake(&s->model), world_us;
+    double wait_ms;
+
+    if (hub_us == NEVER)
+        return NEVER;
+    if (event && scenario_time_ms(event) < world_ms)
+        world_ms = scenario_time_ms(event);
+    wait_ms = ((double)world_ms - s->base_ms) / s->speed;
+    world_us = s->base_us + (uint64_t)(wait_ms > 0 ? ceil(wait_ms * 1000) : 0);
+    return hub_us < world_us ? hub_us : world_us;
 }
 
 /* The gateway in front says so of unknown paths as of blocked clients (easee-api 5.6). */
@@ -112,15 +141,19 @@ static void answer_unauthorised(struct response *r)
     response_set(r, 401, NULL, NULL);
 }
 
-static bool authorise(struct call *call)
+static bool authorise(struct call *call, bool hub)
 {
     static const char scheme[] = "Bearer ";
     const char *header = call->request->authorization;
+    char token[TOKEN_SIZE] = "";
     int owner = -1;
 
     if (strncmp(header, scheme, sizeof scheme - 1) == 0)
-        owner = tokens_owner(&call->sim->tokens, header + sizeof scheme - 1,
-                             call->model->now_ms);
+        snprintf(token, sizeof token, "%s", header + sizeof scheme - 1);
+    else if (hub) /* browsers have no other way */
+        request_query(call->request, "access_token", token, sizeof token);
+    if (token[0])
+        owner = tokens_owner(&call->sim->tokens, token, call->model->now_ms);
     if (owner >= 0)
         call->account = (unsigned)owner;
     return owner >= 0;
@@ -147,7 +180,9 @@ static bool admit(struct call *call, const struct api_route *route, bool path_ex
         return false;
     }
     snprintf(key, sizeof key, "account %u", call->account);
-    wait_ms = limits_take(&s->limits, LIMIT_all, ip, now_ms);
+    wait_ms = route && route->class == LIMIT_hub
+                  ? 0
+                  : limits_take(&s->limits, LIMIT_all, ip, now_ms);
     if (wait_ms == 0 && !route) {
         answer_no_route(path_exists, r);
         return false;
@@ -190,7 +225,7 @@ static void answer_api(struct call *call, const struct fault *fault,
     const struct api_route *route = api_find(q->method, q->path, call->arg, &path_exists);
 
     entry->class = route ? limits_name(route->class) : "unknown";
-    entry->authorised = authorise(call);
+    entry->authorised = authorise(call, route && route->class == LIMIT_hub);
     if (admit(call, route, path_exists, entry->authorised) && (!fault || fault->applied))
         act(call, route);
     if (!fault)
@@ -209,7 +244,7 @@ void sim_answer(struct sim *s, const struct request *request, uint64_t real_us,
     struct ledger_entry entry = {.request = request, .unix_ms = unix_ms};
 
     *response = (struct response){0};
-    catch_up(s, real_us, unix_ms);
+    sim_run(s, real_us, unix_ms);
     if (strncmp(request->path, "/sim/", 5) == 0) {
         control_answer(s, request, response);
         return;

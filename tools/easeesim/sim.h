@@ -8,6 +8,7 @@
 #define EASEESIM_SIM_H
 
 #include "faults.h"
+#include "hub.h"
 #include "ledger.h"
 #include "limits.h"
 #include "message.h"
@@ -34,6 +35,7 @@ struct sim {
     struct tokens tokens;
     struct limits limits;
     struct faults faults;
+    struct hub hub;
     struct ledger ledger;
 };
 
@@ -44,6 +46,14 @@ void sim_reset(struct sim *s, uint64_t real_us, uint64_t unix_ms);
 /* Answers REQUEST.  The response is initialised here; the caller releases it. */
 void sim_answer(struct sim *s, const struct request *request, uint64_t real_us,
                 uint64_t unix_ms, struct response *response);
+
+/* Lets time pass; when something next happens by itself while somebody listens to the
+ * hub, in real time; NEVER. */
+void sim_run(struct sim *s, uint64_t real_us, uint64_t unix_ms);
+uint64_t sim_wake_us(const struct sim *s);
+
+/* The wall clock of the simulated world. */
+uint64_t sim_unix_ms(const struct sim *s);
 
 void sim_set_speed(struct sim *s, double speed);
 
