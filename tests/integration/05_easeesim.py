@@ -726,7 +726,9 @@ def test_manual_is_complete(bench):
     with open(os.path.join(harness.TOP, "doc", "easeesim.1")) as f:
         manual = f.read().replace("\\-", "-")
     names = re.findall(r"--[a-z-]+", outcome("--help")[1])
-    names += sim.call("GET", "/sim/state")["quirks"]
+    state = sim.call("GET", "/sim/state")
+    names += state["quirks"]
+    names += [n for n in state["hub"] if n not in ("connects", "connections")]
     wrong = Client(sim, login=False).ask("POST", "/sim/fault", {"kind": "?"})
     names += wrong.json["error"].split("one of ")[1].split()
     for name in names:
