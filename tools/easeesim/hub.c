@@ -476,7 +476,7 @@ void hub_reset(struct hub *h, struct model *m, uint64_t seed)
 {
     cut_all(h);
     h->on = (struct hub_switches){
-#define HUB(name, initial, meaning) .name = initial,
+#define HUB(name, initial, meaning) .name = (initial),
 #include "hub.def"
 #undef HUB
     };
@@ -498,14 +498,17 @@ const char hub_change_names[] =
     ;
 #undef HUB
 
-static bool *find_switch(struct hub_switches *on, const char *name)
+/* False: V is about something else. */
+static bool set_switch(struct hub_switches *on, const cJSON *v)
 {
-#define HUB(member, initial, meaning) \
-    if (strcmp(name, #member) == 0)   \
-        return &on->member;
+#define HUB(member, initial, meaning)      \
+    if (strcmp(v->string, #member) == 0) { \
+        on->member = cJSON_IsTrue(v);      \
+        return true;                       \
+    }
 #include "hub.def"
 #undef HUB
-    return NULL;
+    return false;
 }
 
 static bool close_all(struct hub *h, const cJSON *v)
@@ -534,12 +537,8 @@ static bool set_frames(struct hub *h, const cJSON *v)
 
 static bool change_one(struct hub *h, const cJSON *v)
 {
-    bool *on = find_switch(&h->on, v->string);
-
-    if (on) {
-        *on = cJSON_IsTrue(v);
+    if (set_switch(&h->on, v))
         return cJSON_IsBool(v);
-    }
     if (strcmp(v->string, "frames") == 0)
         return set_frames(h, v);
     if (strcmp(v->string, "close") == 0)
