@@ -34,8 +34,14 @@ size_t easee_msg_refresh(char *buf, size_t size, const char *access, const char 
     return two_strings(buf, size, "accessToken", access, "refreshToken", refresh);
 }
 
-static const char *const settings_keys[PHASES] = {
-    "dynamicCircuitCurrentP1", "dynamicCircuitCurrentP2", "dynamicCircuitCurrentP3"};
+static const char *const knob_keys[EASEE_KNOBS][PHASES] = {
+    [EASEE_DYNAMIC] = {"dynamicCircuitCurrentP1",    "dynamicCircuitCurrentP2",
+                       "dynamicCircuitCurrentP3"                                                        },
+    [EASEE_MAX] = {"maxCircuitCurrentP1",        "maxCircuitCurrentP2",        "maxCircuitCurrentP3"},
+    [EASEE_OFFLINE] = {"offlineMaxCircuitCurrentP1", "offlineMaxCircuitCurrentP2",
+                       "offlineMaxCircuitCurrentP3"                                                     }
+};
+static const char *const *const settings_keys = knob_keys[EASEE_DYNAMIC];
 static const char *const dynamic_keys[PHASES] = {"phase1", "phase2", "phase3"};
 
 static void put_amps(struct json_out *o, const char *const keys[PHASES], struct amps amps)
@@ -48,11 +54,27 @@ static void put_amps(struct json_out *o, const char *const keys[PHASES], struct 
     }
 }
 
-size_t easee_msg_settings(char *buf, size_t size, struct amps amps)
+size_t easee_msg_knob(char *buf, size_t size, enum easee_knob knob, struct amps amps)
 {
     struct json_out o = json_start(buf, size);
 
-    put_amps(&o, settings_keys, amps);
+    put_amps(&o, knob_keys[knob], amps);
+    json_put_text(&o, "}");
+    return json_finish(&o);
+}
+
+size_t easee_msg_settings(char *buf, size_t size, struct amps amps)
+{
+    return easee_msg_knob(buf, size, EASEE_DYNAMIC, amps);
+}
+
+size_t easee_msg_charger(char *buf, size_t size, enum easee_knob knob, uint8_t amps)
+{
+    struct json_out o = json_start(buf, size);
+
+    json_put_text(&o, knob == EASEE_MAX ? "{\"maxChargerCurrent\":"
+                                        : "{\"dynamicChargerCurrent\":");
+    json_put_number(&o, amps);
     json_put_text(&o, "}");
     return json_finish(&o);
 }
@@ -322,18 +344,47 @@ static void add_chargers(struct easee_circuit *c, const cJSON *circuit, const ch
     }
 }
 
+/* CIRCUIT of SITE; with ONLY not empty, its charger of that serial alone. */
+static struct easee_circuit tell_circuit(const cJSON *site, const cJSON *circuit,
+                                         const char *only)
+{
+    struct easee_circuit c = {
+        .panel_id = -1, .rated_da = NA_U16, .site_rated_da = NA_U16};
+
+    json_integer(json_member(site, "id"), 0, JSON_EXACT_MAX, &c.site_id);
+    json_integer(json_member(circuit, "id"), 0, JSON_EXACT_MAX, &c.circuit_id);
+    json_integer(json_member(circuit, "circuitPanelId"), 0, JSON_EXACT_MAX, &c.panel_id);
+    deciamps(json_member(circuit, "ratedCurrent"), &c.rated_da);
+    deciamps(json_member(site, "ratedCurrent"), &c.site_rated_da);
+    c.equalizer = cJSON_GetArraySize(json_member(site, "equalizers")) > 0;
+    json_copy_text(c.site_key, sizeof c.site_key,
+                   json_string(json_member(site, "siteKey")));
+    json_copy_text(c.site_name, sizeof c.site_name,
+                   json_string(json_member(site, "name")));
+    add_chargers(&c, circuit, only);
+    return c;
+}
+
+static bool is_site(const cJSON *site)
+{
+    const cJSON *circuits = json_member(site, "circuits");
+    int64_t id;
+
+    return json_integer(json_member(site, "id"), 0, JSON_EXACT_MAX, &id) &&
+           (json_absent(circuits) || cJSON_IsArray(circuits));
+}
+
 static enum err find_circuit(const cJSON *site, const struct easee_selector *sel,
                              struct easee_circuit *ret)
 {
-    const cJSON *circuits = json_member(site, "circuits"), *circuit, *found = NULL;
-    struct easee_circuit c = {.panel_id = -1, .rated_da = NA_U16};
+    const cJSON *circuit, *found = NULL;
+    int64_t id;
 
-    if (!json_integer(json_member(site, "id"), 0, JSON_EXACT_MAX, &c.site_id) ||
-        (!json_absent(circuits) && !cJSON_IsArray(circuits)))
+    if (!is_site(site) || !json_integer(json_member(site, "id"), 0, JSON_EXACT_MAX, &id))
         return ERR_PARSE;
-    if (!site_fits(site, c.site_id, sel))
+    if (!site_fits(site, id, sel))
         return ERR_SITE_UNKNOWN;
-    cJSON_ArrayForEach(circuit, circuits)
+    cJSON_ArrayForEach(circuit, json_member(site, "circuits"))
     {
         if (!circuit_fits(circuit, sel))
             continue;
@@ -343,16 +394,32 @@ static enum err find_circuit(const cJSON *site, const struct easee_selector *sel
     }
     if (found == NULL)
         return ERR_CIRCUIT_UNKNOWN;
-    json_integer(json_member(found, "id"), 0, JSON_EXACT_MAX, &c.circuit_id);
-    json_integer(json_member(found, "circuitPanelId"), 0, JSON_EXACT_MAX, &c.panel_id);
-    deciamps(json_member(found, "ratedCurrent"), &c.rated_da);
-    json_copy_text(c.site_key, sizeof c.site_key,
-                   json_string(json_member(site, "siteKey")));
-    json_copy_text(c.site_name, sizeof c.site_name,
-                   json_string(json_member(site, "name")));
-    add_chargers(&c, found, sel->charger);
-    *ret = c;
+    *ret = tell_circuit(site, found, sel->charger);
     return ERR_OK;
+}
+
+/* In the sites of a list: the one that has it. */
+static enum err find_among(const cJSON *sites, const struct easee_selector *sel,
+                           struct easee_circuit *ret)
+{
+    enum err err = ERR_SITE_UNKNOWN;
+    struct easee_circuit c;
+    const cJSON *site;
+
+    cJSON_ArrayForEach(site, sites)
+    {
+        enum err own = find_circuit(site, sel, &c);
+
+        if (own == ERR_PARSE)
+            return ERR_PARSE;
+        if (own == ERR_OK && err == ERR_OK)
+            return ERR_CIRCUIT_UNKNOWN;
+        if (own == ERR_OK)
+            *ret = c;
+        if (own == ERR_OK || (own == ERR_CIRCUIT_UNKNOWN && err == ERR_SITE_UNKNOWN))
+            err = own;
+    }
+    return err;
 }
 
 enum err easee_msg_find_circuit(const char *body, size_t len,
@@ -364,6 +431,54 @@ enum err easee_msg_find_circuit(const char *body, size_t len,
 
     cJSON_Delete(root);
     return err;
+}
+
+enum err easee_msg_find_listed(const char *body, size_t len,
+                               const struct easee_selector *sel,
+                               struct easee_circuit *ret)
+{
+    cJSON *root = json_parse(body, len);
+    struct easee_circuit c;
+    enum err err = cJSON_IsArray(root) ? find_among(root, sel, &c) : ERR_PARSE;
+
+    if (err == ERR_OK)
+        *ret = c;
+    cJSON_Delete(root);
+    return err;
+}
+
+/* Adds the circuits of SITE; false: it is none. */
+static bool add_circuits(const cJSON *site, struct easee_circuit *ret, size_t max,
+                         size_t *count)
+{
+    const cJSON *circuit;
+    int64_t id;
+
+    if (!is_site(site))
+        return false;
+    cJSON_ArrayForEach(circuit, json_member(site, "circuits"))
+    {
+        if (*count < max &&
+            json_integer(json_member(circuit, "id"), 0, JSON_EXACT_MAX, &id))
+            ret[(*count)++] = tell_circuit(site, circuit, "");
+    }
+    return true;
+}
+
+enum err easee_msg_circuits(const char *body, size_t len, struct easee_circuit *ret,
+                            size_t max, size_t *ret_count)
+{
+    cJSON *root = json_parse(body, len);
+    const cJSON *site = cJSON_IsArray(root) ? root->child : root;
+    bool good = root != NULL;
+    size_t count = 0;
+
+    for (; good && site != NULL; site = site->next)
+        good = add_circuits(site, ret, max, &count);
+    if (good)
+        *ret_count = count;
+    cJSON_Delete(root);
+    return good ? ERR_OK : ERR_PARSE;
 }
 
 /* ---- currents, commands, observations ---- */
@@ -380,6 +495,24 @@ enum err easee_msg_currents(const char *body, size_t len, uint16_t ret_da[PHASES
         good = good && deciamps(json_member(root, keys[i]), &da[i]);
     if (good)
         memcpy(ret_da, da, sizeof da);
+    cJSON_Delete(root);
+    return good ? ERR_OK : ERR_PARSE;
+}
+
+enum err easee_msg_circuit_settings(const char *body, size_t len,
+                                    struct easee_settings *ret)
+{
+    cJSON *root = json_parse(body, len);
+    struct easee_settings s = {0};
+    bool good = json_member(root, settings_keys[0]) != NULL;
+
+    for (unsigned k = 0; k < EASEE_KNOBS; k++)
+        for (unsigned i = 0; i < PHASES; i++)
+            good =
+                good && deciamps(json_member(root, knob_keys[k][i]), &s.current_da[k][i]);
+    s.equalizer = json_string(json_member(root, "equalizerId"))[0] != '\0';
+    if (good)
+        *ret = s;
     cJSON_Delete(root);
     return good ? ERR_OK : ERR_PARSE;
 }

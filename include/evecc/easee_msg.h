@@ -32,6 +32,13 @@ size_t easee_msg_login(char *buf, size_t size, const char *user, const char *pas
 size_t easee_msg_refresh(char *buf, size_t size, const char *access, const char *refresh);
 /* Circuit settings (easee-api 3.2): all three phases, whole amps. */
 size_t easee_msg_settings(char *buf, size_t size, struct amps amps);
+/* One of the circuit's currents, as easee_msg_settings() all three phases.  All but the
+ * dynamic ones are written to the charger's flash. */
+enum easee_knob { EASEE_DYNAMIC, EASEE_MAX, EASEE_OFFLINE, EASEE_KNOBS };
+size_t easee_msg_knob(char *buf, size_t size, enum easee_knob knob, struct amps amps);
+/* The charger's own current (easee-api 5.1): EASEE_DYNAMIC, or EASEE_MAX, which is
+ * written to flash. */
+size_t easee_msg_charger(char *buf, size_t size, enum easee_knob knob, uint8_t amps);
 /* dynamicCurrent (easee-api 4.2): the same with a time-to-live of 1 to 65535 minutes. */
 size_t easee_msg_dynamic(char *buf, size_t size, struct amps amps, uint16_t ttl_min);
 
@@ -63,9 +70,11 @@ struct easee_selector {
 
 struct easee_circuit {
     int64_t site_id, circuit_id, panel_id;
-    uint16_t rated_da; /* the circuit's fuse as the cloud knows it; NA_U16 */
-    uint8_t chargers;  /* in serial[], at most EASEE_CHARGERS_MAX */
-    bool alone;        /* exactly one charger is on the circuit */
+    uint16_t rated_da;      /* the circuit's fuse as the cloud knows it; NA_U16 */
+    uint16_t site_rated_da; /* the main fuse; NA_U16 */
+    bool equalizer;         /* the site has one: another load balancer */
+    uint8_t chargers;       /* in serial[], at most EASEE_CHARGERS_MAX */
+    bool alone;             /* exactly one charger is on the circuit */
     char site_key[EASEE_KEY_MAX];
     char site_name[48];
     char serial[EASEE_CHARGERS_MAX][SERIAL_MAX + 1]; /* the master first */
@@ -85,6 +94,24 @@ enum err easee_msg_find_site(const char *body, size_t len, const char *site_key,
 enum err easee_msg_find_circuit(const char *body, size_t len,
                                 const struct easee_selector *sel,
                                 struct easee_circuit *ret);
+
+/* As easee_msg_find_circuit() in a list of sites: GET /api/accounts/products. */
+enum err easee_msg_find_listed(const char *body, size_t len,
+                               const struct easee_selector *sel,
+                               struct easee_circuit *ret);
+
+/* All circuits in one site or in a list of them; at most MAX are kept. */
+enum err easee_msg_circuits(const char *body, size_t len, struct easee_circuit *ret,
+                            size_t max, size_t *ret_count);
+
+struct easee_settings {
+    uint16_t current_da[EASEE_KNOBS][PHASES]; /* NA_U16: null, or not there */
+    bool equalizer;                           /* one is bound to the circuit */
+};
+
+/* GET .../settings with all it tells (easee-api 3.1). */
+enum err easee_msg_circuit_settings(const char *body, size_t len,
+                                    struct easee_settings *ret);
 
 /* Dynamic currents out of GET .../settings or .../dynamicCurrent: deciamps, NA_U16 for
  * null, 10000 for the cloud's 1000.0. */

@@ -94,6 +94,41 @@ static void test_requests_are_exact(void **state)
     check_text(buf, len, "{\"accessToken\":\"a\",\"refreshToken\":\"b\"}");
 }
 
+static void test_knobs_are_exact(void **state)
+{
+    static const struct {
+        enum easee_knob knob;
+        const char *circuit, *charger;
+    } table[] = {
+        {EASEE_DYNAMIC,
+         "{\"dynamicCircuitCurrentP1\":16,\"dynamicCircuitCurrentP2\":0,"
+         "\"dynamicCircuitCurrentP3\":255}",    "{\"dynamicChargerCurrent\":32}"},
+        {EASEE_MAX,
+         "{\"maxCircuitCurrentP1\":16,\"maxCircuitCurrentP2\":0,"
+         "\"maxCircuitCurrentP3\":255}",        "{\"maxChargerCurrent\":32}"    },
+        {EASEE_OFFLINE,
+         "{\"offlineMaxCircuitCurrentP1\":16,\"offlineMaxCircuitCurrentP2\":0,"
+         "\"offlineMaxCircuitCurrentP3\":255}", NULL                            },
+    };
+    char buf[256];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(table); i++) {
+        size_t len = easee_msg_knob(buf, sizeof buf, table[i].knob,
+                                    (struct amps){
+                                        {16, 0, 255}
+        });
+
+        check_text(buf, len, table[i].circuit);
+        if (table[i].charger == NULL)
+            continue;
+        len = easee_msg_charger(buf, sizeof buf, table[i].knob, 32);
+        check_text(buf, len, table[i].charger);
+    }
+    assert_int_equal(easee_msg_knob(buf, 40, EASEE_MAX, (struct amps){{0}}), 0);
+    assert_int_equal(easee_msg_charger(buf, 8, EASEE_MAX, 6), 0);
+}
+
 static void test_any_byte_may_be_in_a_password(void **state)
 {
     char password[256], buf[2048], expected[2048];
@@ -468,6 +503,113 @@ static void test_find_circuit_survives_nonsense(void **state)
 
 /* ---- currents ---- */
 
+/* Two sites as /api/accounts/products lists them; one has nothing in it. */
+static const char products_body[] =
+    "[{\"id\":1,\"siteKey\":\"AAAA-0001\",\"ratedCurrent\":63.0,\"equalizers\":[{\"id\":"
+    "\"QP1\"}],\"circuits\":[{\"id\":11,\"circuitPanelId\":1,\"ratedCurrent\":16.0,"
+    "\"chargers\":[{\"id\":\"EH1\"}]},{\"id\":12,\"circuitPanelId\":2,\"chargers\":[]}]},"
+    "{\"id\":2,\"siteKey\":\"AAAA-0002\",\"circuits\":[{\"id\":21,\"circuitPanelId\":1,"
+    "\"chargers\":[{\"id\":\"EH2\"},{\"id\":\"EH3\"}]}]},"
+    "{\"id\":3,\"siteKey\":\"AAAA-0003\",\"circuits\":null}]";
+
+static void test_find_listed(void **state)
+{
+    static const struct {
+        int64_t panel;
+        const char *key, *charger;
+        enum err err;
+        int64_t found;
+    } table[] = {
+        {1,  "AAAA-0001", "",    ERR_OK,              11},
+        {2,  "aaaa-0001", "",    ERR_OK,              12},
+        {-1, "AAAA-0002", "",    ERR_OK,              21},
+        {-1, "",          "EH3", ERR_OK,              21},
+        {-1, "AAAA-0001", "",    ERR_CIRCUIT_UNKNOWN, 0 },
+        {1,  "",          "",    ERR_CIRCUIT_UNKNOWN, 0 }, /* at two sites */
+        {-1, "AAAA-0003", "",    ERR_CIRCUIT_UNKNOWN, 0 },
+        {-1, "AAAA-0004", "",    ERR_SITE_UNKNOWN,    0 },
+        {-1, "AAAA-0001", "EH3", ERR_CIRCUIT_UNKNOWN, 0 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(table); i++) {
+        struct easee_selector sel = {
+            .site_id = -1, .circuit_id = -1, .panel_id = table[i].panel};
+        struct easee_circuit c = {0};
+
+        print_message("row %zu\n", i);
+        strcpy(sel.site_key, table[i].key);
+        strcpy(sel.charger, table[i].charger);
+        assert_int_equal(
+            easee_msg_find_listed(products_body, strlen(products_body), &sel, &c),
+            table[i].err);
+        assert_int_equal(c.circuit_id, table[i].found);
+    }
+    assert_int_equal(easee_msg_find_listed("{}", 2, &(struct easee_selector){0},
+                                           &(struct easee_circuit){0}),
+                     ERR_PARSE);
+    assert_int_equal(easee_msg_find_listed("[]", 2, &(struct easee_selector){0},
+                                           &(struct easee_circuit){0}),
+                     ERR_SITE_UNKNOWN);
+}
+
+static void test_all_circuits(void **state)
+{
+    struct easee_circuit c[8];
+    size_t count = 99;
+
+    (void)state;
+    assert_int_equal(
+        easee_msg_circuits(products_body, strlen(products_body), c, 8, &count), ERR_OK);
+    assert_int_equal(count, 3);
+    assert_int_equal(c[0].circuit_id, 11);
+    assert_int_equal(c[0].site_rated_da, 630);
+    assert_int_equal(c[0].rated_da, 160);
+    assert_true(c[0].equalizer && c[0].alone);
+    assert_true(c[1].equalizer && !c[1].alone && c[1].chargers == 0);
+    assert_int_equal(c[2].site_id, 2);
+    assert_int_equal(c[2].chargers, 2);
+    assert_int_equal(c[2].site_rated_da, NA_U16);
+    assert_false(c[2].equalizer || c[2].alone);
+    assert_int_equal(
+        easee_msg_circuits(products_body, strlen(products_body), c, 2, &count), ERR_OK);
+    assert_int_equal(count, 2);
+    assert_int_equal(easee_msg_circuits(site_body, strlen(site_body), c, 8, &count),
+                     ERR_OK);
+    assert_int_equal(count, 3);
+    assert_int_equal(easee_msg_circuits("[]", 2, c, 8, &count), ERR_OK);
+    assert_int_equal(count, 0);
+    count = 99;
+    assert_int_equal(easee_msg_circuits("[{}]", 4, c, 8, &count), ERR_PARSE);
+    assert_int_equal(easee_msg_circuits("{\"message\":\"no\"}", 16, c, 8, &count),
+                     ERR_PARSE);
+    assert_int_equal(count, 99);
+}
+
+static void test_circuit_settings(void **state)
+{
+    static const char equalizer[] =
+        "{\"dynamicCircuitCurrentP1\":0,\"equalizerId\":\"QP123456\"}";
+    struct easee_settings s;
+
+    (void)state;
+    assert_int_equal(easee_msg_circuit_settings(settings_body, strlen(settings_body), &s),
+                     ERR_OK);
+    assert_int_equal(s.current_da[EASEE_DYNAMIC][0], 160);
+    assert_int_equal(s.current_da[EASEE_DYNAMIC][1], NA_U16);
+    assert_int_equal(s.current_da[EASEE_DYNAMIC][2], 10000);
+    assert_int_equal(s.current_da[EASEE_MAX][0], 200);
+    assert_int_equal(s.current_da[EASEE_OFFLINE][0], 80);
+    assert_int_equal(s.current_da[EASEE_OFFLINE][2], NA_U16);
+    assert_false(s.equalizer);
+    assert_int_equal(easee_msg_circuit_settings(equalizer, strlen(equalizer), &s),
+                     ERR_OK);
+    assert_true(s.equalizer);
+    assert_int_equal(easee_msg_circuit_settings("[]", 2, &s), ERR_PARSE);
+    assert_int_equal(easee_msg_circuit_settings("{}", 2, &s), ERR_PARSE);
+    assert_true(s.equalizer); /* untouched */
+}
+
 static void test_currents(void **state)
 {
     static const struct {
@@ -798,6 +940,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests_are_exact),
+        cmocka_unit_test(test_knobs_are_exact),
         cmocka_unit_test(test_any_byte_may_be_in_a_password),
         cmocka_unit_test(test_requests_keep_within_the_buffer),
         cmocka_unit_test(test_token),
@@ -811,6 +954,9 @@ int main(void)
         cmocka_unit_test(test_find_circuit_tells_all),
         cmocka_unit_test(test_master_by_name_and_many_chargers),
         cmocka_unit_test(test_find_circuit_survives_nonsense),
+        cmocka_unit_test(test_find_listed),
+        cmocka_unit_test(test_all_circuits),
+        cmocka_unit_test(test_circuit_settings),
         cmocka_unit_test(test_currents),
         cmocka_unit_test(test_commands),
         cmocka_unit_test(test_ticks_are_exact),
