@@ -94,9 +94,10 @@ __attribute__((format(printf, 4, 5))) enum exit_code fail(const struct cli *cli,
                                                           const char *remedy,
                                                           const char *cause, ...);
 
-/* As fail(), with the text, remedy and exit code of ERR; CAUSE says what was tried. */
-__attribute__((format(printf, 3, 4))) enum exit_code
-fail_err(const struct cli *cli, enum err err, const char *cause, ...);
+/* As fail(), with the text, remedy and exit code of ERR; CAUSE says what was tried,
+ * DETAIL ("" or NULL: nothing) what the other side said. */
+__attribute__((format(printf, 4, 5))) enum exit_code
+fail_err(const struct cli *cli, enum err err, const char *detail, const char *cause, ...);
 enum exit_code status_of(enum err err);
 
 __attribute__((format(printf, 1, 2))) void warn(const char *fmt, ...);

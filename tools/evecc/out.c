@@ -92,7 +92,24 @@ enum exit_code fail(const struct cli *cli, enum exit_code status, const char *re
     return say_failure(cli, status, NULL, remedy, text);
 }
 
-enum exit_code fail_err(const struct cli *cli, enum err err, const char *cause, ...)
+/* errors.def speaks to the owner of a gateway. */
+static const char *remedy(enum err err)
+{
+    switch (err) {
+    case ERR_CREDENTIALS:
+        return "Check user name (a phone number with its country code) and password; try "
+               "them in the Easee app.";
+    case ERR_UNAUTHORISED:
+        return "Try again.";
+    case ERR_THROTTLED:
+        return "Wait as long as it says; look for other integrations on this line.";
+    default:
+        return err_remedy(err);
+    }
+}
+
+enum exit_code fail_err(const struct cli *cli, enum err err, const char *detail,
+                        const char *cause, ...)
 {
     char what[MESSAGE_MAX / 2], text[MESSAGE_MAX];
     va_list args;
@@ -100,8 +117,11 @@ enum exit_code fail_err(const struct cli *cli, enum err err, const char *cause, 
     va_start(args, cause);
     vsnprintf(what, sizeof what, cause, args);
     va_end(args);
-    snprintf(text, sizeof text, "%s: %s", what, err_text(err));
-    return say_failure(cli, status_of(err), err_name(err), err_remedy(err), text);
+    if (detail == NULL || *detail == '\0')
+        snprintf(text, sizeof text, "%s: %s", what, err_text(err));
+    else
+        snprintf(text, sizeof text, "%s: %s (%s)", what, err_text(err), detail);
+    return say_failure(cli, status_of(err), err_name(err), remedy(err), text);
 }
 
 void warn(const char *fmt, ...)

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ * site.h - one circuit of the account: which it is, what is set, what its charger says.
+ */
+#ifndef EVECC_SITE_H
+#define EVECC_SITE_H
+
+#include "cloud.h"
+#include "evecc/phase.h"
+#include "evecc/telemetry.h"
+
+struct site {
+    struct config_circuit cfg; /* from the configuration or the command line */
+    bool configured;           /* in the configuration */
+    struct easee_circuit where;
+    struct easee_settings settings;
+    struct charger charger;  /* the master */
+    uint16_t max_charger_da; /* observation 47 */
+};
+
+/* Which circuit is meant: of the command line, else the configuration, else the only one
+ * of the account; found in the cloud.  Says what is wrong. */
+enum exit_code site_find(struct cloud *c, struct site *ret);
+
+/* Reads the circuit's settings; the charger's observations. */
+enum err site_read(struct cloud *c, struct site *s);
+enum err site_observe(struct cloud *c, struct site *s);
+
+/* Sets a current of the circuit, or of its first charger; nothing is waited for. */
+enum err site_set(struct cloud *c, const struct site *s, enum easee_knob knob,
+                  struct amps amps);
+enum err site_set_charger(struct cloud *c, const struct site *s, enum easee_knob knob,
+                          uint8_t amps);
+
+/* Whether one phase alone is possible: three wired, TN grid, charger alone. */
+bool site_may_switch(const struct site *s);
+
+/* "10 / 10 / 10 A", "-" where it is not known. */
+const char *site_amps_text(const uint16_t da[PHASES], char buf[static 48]);
+cJSON *site_amps_json(const uint16_t da[PHASES]);
+
+/* "Home (ABCD-1234), circuit 1, EH123456 Easee Home" */
+void site_print_head(const struct site *s);
+void site_head_json(const struct site *s, cJSON *to);
+
+/* All circuits of the account; COUNT of at most MAX. */
+enum err site_list(struct cloud *c, struct easee_circuit *ret, size_t max,
+                   size_t *ret_count);
+
+#endif
