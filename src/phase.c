@@ -95,8 +95,17 @@ static uint64_t dwell_end(const struct phase_config *cfg, const struct phase_mem
     return dwell > cap ? dwell : cap;
 }
 
-/* From when on three phases may follow one: the charger must have stopped charging
- * before. */
+/* From three phases to one at exactly 6 A some chargers stop, until the limit is another
+ * one: through a pause it is (easee-api 9). */
+enum { STICKS_A = 6 };
+
+static bool needs_pause(struct share wanted)
+{
+    return wanted.phases == PHASES || wanted.amps == STICKS_A;
+}
+
+/* From when on another number of phases may follow, if that needs a pause: the charger
+ * must have stopped charging before. */
 static uint64_t pause_end(const struct phase_config *cfg, const struct phase_memory *mem,
                           bool idle, uint64_t now_ms)
 {
@@ -125,7 +134,7 @@ static struct share delayed(const struct phase_config *cfg,
 
     if (now_ms < until_ms)
         meanwhile = hold(cfg, mem, wish);
-    else if (wanted.phases == PHASES)
+    else if (needs_pause(wanted))
         until_ms = pause_end(cfg, mem, idle, now_ms);
     if (now_ms >= until_ms)
         return wanted;

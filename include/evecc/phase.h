@@ -19,8 +19,8 @@
  * Single phase needs may_switch; without it auto and three stay on three phases, and
  * single uses three phases but never more power than one phase would have been given.
  * The same holds while single waits for the change from three phases.
- * From one phase to three the charger is paused first (0/0/0) for pause_ms, or until it
- * is seen not charging. */
+ * From one phase to three, and to exactly 6 A on one, the charger is paused first (0/0/0)
+ * for pause_ms, or until it is seen not charging. */
 #ifndef EVECC_PHASE_H
 #define EVECC_PHASE_H
 

@@ -253,6 +253,35 @@ static void pausing_before_three(void **state)
     expect("and starts a dwell", &c, 0, 0, BINDING_PHASE_DWELL, t + PAUSE_MS + DWELL_MS);
 }
 
+/* Some chargers stay stopped when three phases become one at exactly 6 A. */
+static void pausing_before_one_at_6_a(void **state)
+{
+    struct phase_config cfg = config(16, 3, true);
+    struct phase_memory mem = {0};
+    struct phase_wish wish = power(1400, AUTO);
+    struct phase_choice c;
+    uint64_t t = 1000;
+
+    (void)state;
+    phase_applied(&mem, amps(3, 10), 0);
+    c = choose(&cfg, &mem, power(1610, AUTO), t);
+    expect("7 A: at once", &c, 1, 7, BINDING_POWER, NEVER);
+    c = choose(&cfg, &mem, wish, t);
+    expect("6 A: pause first", &c, 0, 0, BINDING_PHASE_DWELL, t + PAUSE_MS);
+    phase_applied(&mem, amps(0, 0), t);
+    c = choose(&cfg, &mem, wish, t + PAUSE_MS - 1);
+    expect("not yet", &c, 0, 0, BINDING_PHASE_DWELL, t + PAUSE_MS);
+    phase_choose(&cfg, &mem, &wish, true, t + 20, &c);
+    expect("idle ends the pause", &c, 1, 6, BINDING_POWER, NEVER);
+    c = choose(&cfg, &mem, wish, t + PAUSE_MS);
+    expect("so does time", &c, 1, 6, BINDING_POWER, NEVER);
+    phase_applied(&mem, c.target, t + PAUSE_MS);
+    c = choose(&cfg, &mem, power(1610, AUTO), t + PAUSE_MS);
+    phase_applied(&mem, c.target, t + PAUSE_MS);
+    c = choose(&cfg, &mem, wish, t + PAUSE_MS);
+    expect("on one already", &c, 1, 6, BINDING_POWER, NEVER);
+}
+
 /* A pause that lasted through the dwell needs no second one. */
 static void long_pause_is_enough(void **state)
 {
@@ -442,6 +471,7 @@ static const struct history {
     {"paused after one, dwell",   1, true,  true },
     {"on three",                  3, false, false},
     {"on three, dwell",           3, true,  false},
+    {"paused after three",        3, false, true },
     {"paused after three, dwell", 3, true,  true },
 };
 
@@ -471,8 +501,8 @@ static void every_watt_of(const struct phase_config *cfg, enum phase_mode mode,
         check_invariants(cfg, w, &c);
         if (h->dwell)
             want = ruled_waiting(cfg, w, mode, h->last);
-        else if (cfg->phases_wired == 3 && h->last == 1 && phase_count(want) == 3 &&
-                 !h->paused)
+        else if (cfg->phases_wired == 3 && h->last != 0 && phase_count(want) != h->last &&
+                 (phase_count(want) == 3 || want.l[0] == 6) && !h->paused)
             want = amps(0, 0);
         if (!amps_equal(c.target, want))
             fail_msg("%u W mode %d on %u A, %u wired, may_switch %d, %s: %u/%u/%u is not "
@@ -622,6 +652,7 @@ int main(void)
         cmocka_unit_test(first_choice_does_not_dwell),
         cmocka_unit_test(waiting_on_one_phase),
         cmocka_unit_test(pausing_before_three),
+        cmocka_unit_test(pausing_before_one_at_6_a),
         cmocka_unit_test(long_pause_is_enough),
         cmocka_unit_test(waiting_on_three_phases),
         cmocka_unit_test(single_waits_with_less_power),
