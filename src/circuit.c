@@ -4,7 +4,6 @@
 #include <string.h>
 
 enum {
-    VERDICT_MS = 20 * SECONDS,       /* accepted to confirmed (easee-api 7.2) */
     READBACK_FIRST_MS = 1 * SECONDS, /* a charger answers within 0.5 to 1 s */
     READBACK_LIVE_MS = 6 * SECONDS,  /* the stream brings the verdict earlier */
     SILENT_MS = 20 * MINUTES,        /* easee-api 7.3 */
@@ -117,12 +116,17 @@ static void new_wish(struct circuit *c, const struct want *w)
     c->repeats = 0;
 }
 
+bool circuit_changing(const struct circuit *c)
+{
+    return (c->writing && !c->sent.renewing) || c->sent.awaiting;
+}
+
 /* The target of the newest wish was confirmed, and is not just a step on the way to it.
  */
 bool circuit_settled(const struct circuit *c)
 {
     return c->want.id != 0 && c->confirmed_known && c->sent.known && !c->sent.unsure &&
-           !c->writing && !c->sent.awaiting && amps_equal(c->confirmed, c->sent.amps) &&
+           !circuit_changing(c) && amps_equal(c->confirmed, c->sent.amps) &&
            amps_equal(c->confirmed, c->choice.target) &&
            c->choice.binding != BINDING_PHASE_DWELL;
 }
@@ -284,12 +288,15 @@ static void confirm(struct circuit *c, uint64_t now_ms)
     c->sent.unsure = false;
     c->sent.readback_at_ms = NEVER;
     c->mismatch_at_ms = NEVER;
+    c->nudge = (struct amps){{0}};
     c->confirmed = c->sent.amps;
     c->confirmed_known = true;
     c->confirmed_at_ms = now_ms;
     c->confirmed_seq = c->sent.seq;
     c->not_confirmed = false;
     c->repeats = 0;
+    if (!c->foreign)
+        c->slow_until_ms = 0;
     c->result = ERR_OK;
     c->round_trip_ms = (uint16_t)earlier(trip, 65534);
     c->events |= CIRCUIT_CONFIRMED;
@@ -311,7 +318,8 @@ static void check_report(struct circuit *c, uint64_t now_ms)
     uint64_t at = master->circuit_at_ms;
 
     c->reported = false;
-    if (!c->sent.known || c->writing || at == NEVER || at < c->sent.at_ms)
+    if (!c->sent.known || (c->writing && !c->sent.renewing) || at == NEVER ||
+        at < c->sent.at_ms)
         return;
     if (reports(master->circuit_da, c->sent.amps)) {
         c->mismatch_at_ms = NEVER;
@@ -323,8 +331,9 @@ static void check_report(struct circuit *c, uint64_t now_ms)
         }
         return;
     }
-    if (!c->sent.awaiting && !c->sent.unsure && c->confirmed_known &&
-        at > c->confirmed_at_ms && c->mismatch_at_ms == NEVER)
+    /* News from a charger that had not heeded us is worth another try, too. */
+    if (!c->sent.awaiting && (!c->sent.unsure || c->not_confirmed) &&
+        c->confirmed_known && at > c->confirmed_at_ms && c->mismatch_at_ms == NEVER)
         c->mismatch_at_ms = now_ms;
 }
 
@@ -356,6 +365,7 @@ static void overridden(struct circuit *c, uint64_t now_ms)
     if (!c->foreign && c->reasserted < REASSERTS) {
         c->reasserted++;
         c->counts.reasserts++;
+        c->slow_until_ms = 0;
         return;
     }
     c->foreign = true;
@@ -385,6 +395,7 @@ void circuit_decide(struct circuit *c, uint64_t now_ms)
         verdict_missing(c, now_ms);
     if (c->mismatch_at_ms != NEVER && now_ms >= c->mismatch_at_ms + MISMATCH_MS)
         overridden(c, now_ms);
+    circuit_renew_check(c, now_ms);
     if (c->expired && c->want.fallback_action == FALLBACK_HOLD) {
         c->choice.target = c->ceiling;
         c->choice.binding = BINDING_FALLBACK;
@@ -413,15 +424,14 @@ struct amps circuit_next_amps(const struct circuit *c)
         for (unsigned i = 0; i < PHASES; i++)
             if (a.l[i] == START_BOOST_A - 1)
                 a.l[i] = START_BOOST_A;
-    return a;
+    return circuit_nudged(c, a);
 }
 
-/* The time-to-live in the cloud is renewed at half its life. */
-static uint64_t refresh_at(const struct circuit *c)
+/* The setpoint in force would be repeated, just to renew its time-to-live. */
+static bool would_renew(const struct circuit *c)
 {
-    if (c->cfg.deadman_min == 0 || !c->sent.known)
-        return NEVER;
-    return c->sent.at_ms + c->cfg.deadman_min * (uint64_t)MINUTES / 2;
+    return c->sent.known && !c->sent.unsure &&
+           amps_equal(circuit_next_amps(c), c->sent.amps);
 }
 
 /* After an expiry with hold, and with nothing sent, there is nothing to hold. */
@@ -437,7 +447,8 @@ bool circuit_must_send(const struct circuit *c, uint64_t now_ms)
     if (!has_target(c))
         return false;
     return !c->sent.known || c->sent.unsure ||
-           !amps_equal(circuit_next_amps(c), c->sent.amps) || now_ms >= refresh_at(c);
+           !amps_equal(circuit_next_amps(c), c->sent.amps) ||
+           now_ms >= circuit_renew_at(c);
 }
 
 static bool is_decrease(const struct circuit *c)
@@ -469,7 +480,7 @@ static uint64_t own_send_at(const struct circuit *c)
         at = later(at, c->slow_until_ms);
     if (c->cfg.phase.phases_wired == PHASES && !c->observed)
         at = later(at, c->grid_wait_until_ms);
-    if (c->sent.at_ms != NEVER && !is_urgent(c))
+    if (c->sent.at_ms != NEVER && !is_urgent(c) && !would_renew(c))
         at = later(at, c->sent.at_ms + (is_decrease(c) ? c->cfg.decrease_interval_ms
                                                        : c->cfg.increase_interval_ms));
     return at;
@@ -483,7 +494,7 @@ uint64_t circuit_send_at(const struct circuit *c, const struct budgets *b,
     if (c->writing || !has_target(c))
         return NEVER;
     if (!circuit_must_send(c, now_ms))
-        return refresh_at(c);
+        return circuit_renew_at(c);
     return later(own_send_at(c),
                  now_ms + later(budgets_wait_ms(b, BUDGET_WRITE, now_ms, urgent),
                                 budget_wait_ms(&c->own, now_ms, urgent)));
@@ -497,32 +508,45 @@ unsigned circuit_press(struct circuit *c, const struct budgets *b, uint64_t now_
     return is_urgent(c) ? 3 : is_decrease(c) ? 2 : 1;
 }
 
+static void start_setpoint(struct circuit *c, struct amps next, uint64_t now_ms)
+{
+    struct circuit_sent *s = &c->sent;
+
+    if (!s->unsure)
+        s->before = s->amps;
+    s->amps = next;
+    s->known = true;
+    s->unsure = s->awaiting = s->renewing = false;
+    s->wish = c->want.id;
+    s->wished_at_ms = c->want.accepted_at_ms;
+    s->seq = c->want.seq;
+    s->at_ms = s->lives_from_ms = now_ms;
+    s->renewed_at_ms = 0;
+    s->ttl_min = circuit_ttl(c, next);
+    s->readback_at_ms = NEVER;
+    c->mismatch_at_ms = NEVER;
+    if (!amps_equal(next, circuit_nudged(c, c->nudge)))
+        c->nudge = (struct amps){{0}};
+    phase_applied(&s->phases, next, now_ms);
+}
+
 static void start_write(struct circuit *c, struct budgets *b, uint64_t now_ms,
                         struct request *ret)
 {
-    struct amps next = circuit_next_amps(c);
-
     budgets_take(b, BUDGET_WRITE, now_ms);
     budget_take(&c->own, now_ms);
     c->undo = c->sent;
-    if (!c->sent.unsure)
-        c->sent.before = c->sent.amps;
-    c->sent.amps = next;
-    c->sent.known = true;
-    c->sent.unsure = false;
-    c->sent.awaiting = false;
-    c->sent.wish = c->want.id;
-    c->sent.wished_at_ms = c->want.accepted_at_ms;
-    c->sent.seq = c->want.seq;
-    c->sent.at_ms = now_ms;
-    c->sent.readback_at_ms = NEVER;
+    if (would_renew(c))
+        circuit_renew_start(c, now_ms);
+    else
+        start_setpoint(c, circuit_next_amps(c), now_ms);
     c->sent.ticks = 0;
     c->sent.early = 0;
-    c->mismatch_at_ms = NEVER;
     c->writing = true;
-    phase_applied(&c->sent.phases, next, now_ms);
-    *ret = (struct request){
-        .kind = REQUEST_SET, .amps = next, .ttl_min = c->cfg.deadman_min};
+    *ret = (struct request){.kind = REQUEST_SET,
+                            .amps = c->sent.amps,
+                            .ttl_min =
+                                c->sent.renewing ? c->cfg.deadman_min : c->sent.ttl_min};
 }
 
 static uint64_t observe_at(const struct circuit *c, unsigned charger)
@@ -603,6 +627,7 @@ uint64_t circuit_wake(struct circuit *c, const struct budgets *b, uint64_t now_m
     circuit_decide(c, now_ms);
     at = earlier(circuit_send_at(c, b, now_ms), read_at(c, b, now_ms, &unused));
     at = earlier(at, earlier(watchdog_at(c), expiry_at(c)));
+    at = earlier(at, c->want.id != 0 ? circuit_renew_wake(c) : NEVER);
     at = earlier(at, c->want.id != 0 ? c->choice.again_at_ms : NEVER);
     if (c->sent.awaiting)
         at = earlier(at, c->sent.accepted_at_ms + VERDICT_MS);
@@ -656,8 +681,11 @@ static void set_failed(struct circuit *c, struct budgets *b, const struct outcom
     case ERR_TLS_CA:
         c->sent = c->undo;
         break;
-    default: /* it may have arrived all the same */
-        c->sent.unsure = true;
+    default: /* it may have arrived all the same; that it was repeated changes nothing */
+        if (c->sent.renewing)
+            c->sent = c->undo;
+        else
+            c->sent.unsure = true;
         break;
     }
     c->failures++;
@@ -670,7 +698,10 @@ static void set_failed(struct circuit *c, struct budgets *b, const struct outcom
 static void judge_sent(struct circuit *c, bool accepted, uint64_t now_ms)
 {
     if (accepted) {
-        confirm(c, now_ms);
+        if (c->sent.renewing)
+            circuit_renew_ended(c, true);
+        else
+            confirm(c, now_ms);
         return;
     }
     c->result = ERR_REJECTED;
@@ -693,10 +724,15 @@ static void set_done(struct circuit *c, struct budgets *b, const struct outcome 
     if (c->lost == ERR_NOT_FOUND)
         c->lost = ERR_OK;
     c->sent.ticks = o->ticks;
-    c->sent.awaiting = true;
-    c->sent.accepted_at_ms = now_ms;
-    c->sent.readbacks = 0;
-    c->sent.readback_at_ms = now_ms + (c->live ? READBACK_LIVE_MS : READBACK_FIRST_MS);
+    if (c->sent.renewing) {
+        circuit_renew_done(c);
+    } else {
+        c->sent.awaiting = true;
+        c->sent.accepted_at_ms = now_ms;
+        c->sent.readbacks = 0;
+        c->sent.readback_at_ms =
+            now_ms + (c->live ? READBACK_LIVE_MS : READBACK_FIRST_MS);
+    }
     if (c->sent.early != 0)
         judge_sent(c, c->sent.early > 0, now_ms);
 }
@@ -756,6 +792,9 @@ void circuit_found(struct circuit *c, unsigned chargers, bool alone, uint64_t no
 
 void circuit_stream(struct circuit *c, bool live, uint64_t now_ms)
 {
+    /* It shows what reaches the charger better than the cloud's answers do. */
+    if (live && !c->live && c->renewals == RENEWALS_SWALLOWED)
+        c->renewals = RENEWALS_UNKNOWN;
     c->live = live;
     for (unsigned i = 0; i < c->chargers; i++)
         c->heard_at_ms[i] = now_ms;
@@ -773,7 +812,8 @@ static bool may_be(int64_t sent, int64_t answered)
 void circuit_verdict(struct circuit *c, const struct verdict *v, uint64_t now_ms)
 {
     bool ours = v->command == COMMAND_CIRCUIT_CURRENT && v->charger == 0 &&
-                (c->writing || (c->sent.awaiting && may_be(c->sent.ticks, v->ticks)));
+                (c->writing || ((c->sent.awaiting || c->sent.renewing) &&
+                                may_be(c->sent.ticks, v->ticks)));
 
     if (!ours) {
         c->counts.foreign_commands++;

@@ -8,6 +8,8 @@
 #define SECONDS 1000u
 #define MINUTES (60u * SECONDS)
 
+enum { VERDICT_MS = 20 * SECONDS }; /* accepted to confirmed (easee-api 7.2) */
+
 static inline uint64_t earlier(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -27,10 +29,31 @@ bool circuit_settled(const struct circuit *c);
 /* Single phase by P2 = P3 = 0 works here: TN grid, and the charger is alone on its
  * circuit. */
 bool circuit_may_switch(const struct circuit *c);
+/* A setpoint is on its way to the charger, or not confirmed yet. */
+bool circuit_changing(const struct circuit *c);
 /* The currents that should leave next; whether they have to, and when they can. */
 struct amps circuit_next_amps(const struct circuit *c);
 bool circuit_must_send(const struct circuit *c, uint64_t now_ms);
 uint64_t circuit_send_at(const struct circuit *c, const struct budgets *b,
                          uint64_t now_ms);
+
+/* circuit_renew.c: the time-to-live of a setpoint in the cloud */
+
+/* What a setpoint of A is given now; 0: none. */
+uint16_t circuit_ttl(const struct circuit *c, struct amps a);
+/* What is sent instead of A: one amp less on every phase in use as long as the charger
+ * has to notice. */
+struct amps circuit_nudged(const struct circuit *c, struct amps a);
+/* When the setpoint in force has to be renewed; NEVER. */
+uint64_t circuit_renew_at(const struct circuit *c);
+/* When something about it changes by itself; NEVER. */
+uint64_t circuit_renew_wake(const struct circuit *c);
+/* Time has passed. */
+void circuit_renew_check(struct circuit *c, uint64_t now_ms);
+/* The call that renews leaves, and was accepted by the cloud. */
+void circuit_renew_start(struct circuit *c, uint64_t now_ms);
+void circuit_renew_done(struct circuit *c);
+/* It reached the charger, or it did not. */
+void circuit_renew_ended(struct circuit *c, bool heard);
 
 #endif

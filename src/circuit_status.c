@@ -210,7 +210,7 @@ static void fill_progress(const struct circuit *c, const struct budgets *b,
 
     memset(p, 0, sizeof *p);
     p->wish_id = c->want.id;
-    p->sent_at_ms = c->sent.at_ms;
+    p->sent_at_ms = c->sent.renewed_at_ms != 0 ? c->sent.renewed_at_ms : c->sent.at_ms;
     p->confirmed_at_ms = c->confirmed_at_ms;
     p->tripped_at_ms = c->tripped ? c->tripped_at_ms : NEVER;
     p->dwell_until_ms = c->want.id != 0 ? c->choice.dwell_until_ms : NEVER;

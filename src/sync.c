@@ -104,8 +104,8 @@ static bool start_request(struct sync *s, size_t i, const struct request *r)
         else
             easee_msg_settings(body, sizeof body, r->amps);
         post = body;
-        log_info("send circuit=%s amps=%u/%u/%u", sync_name(&s->unit[i]), r->amps.l[0],
-                 r->amps.l[1], r->amps.l[2]);
+        log_info("send circuit=%s amps=%u/%u/%u ttl=%umin", sync_name(&s->unit[i]),
+                 r->amps.l[0], r->amps.l[1], r->amps.l[2], r->ttl_min);
     }
     return sync_start_job(s, &job, path, post);
 }

@@ -56,6 +56,11 @@ static void sync_log_events(struct unit *u)
                     sync_name(u), sent[0], sent[1], sent[2], c->charger[0].circuit_da[0],
                     c->charger[0].circuit_da[1], c->charger[0].circuit_da[2],
                     c->foreign ? ", retrying slowly" : "");
+    if (events & CIRCUIT_SWALLOWED)
+        log_warning("time-to-live circuit=%s a repeated setpoint does not reach the "
+                    "charger: one amp less for a moment renews it, the least current and "
+                    "a pause have none",
+                    sync_name(u));
     if (events & CIRCUIT_RECOVERED)
         log_info("in control again circuit=%s", sync_name(u));
 }

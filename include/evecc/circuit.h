@@ -19,7 +19,9 @@
  *   - 2xx means accepted; only a read-back that was asked for since, or a report of the
  *     charger, means confirmed (N5);
  *   - every accepted wish ends in exactly one of confirmed, merged, expired, rejected,
- *     or is pending. */
+ *     or is pending;
+ *   - a time-to-live in the cloud (deadman_min) is renewed before it runs out, or not
+ *     given at all (circuit_renew.c). */
 #ifndef EVECC_CIRCUIT_H
 #define EVECC_CIRCUIT_H
 
@@ -81,7 +83,8 @@ enum circuit_event {
     CIRCUIT_EXPIRED = 1u << 4,
     CIRCUIT_OVERRIDDEN = 1u << 5,
     CIRCUIT_RECOVERED = 1u << 6,
-    CIRCUIT_FOREIGN_COMMAND = 1u << 7
+    CIRCUIT_FOREIGN_COMMAND = 1u << 7,
+    CIRCUIT_SWALLOWED = 1u << 8 /* renewing the time-to-live did not reach the charger */
 };
 
 /* The setpoint in force as far as we know.  UNSURE: the charger may still have BEFORE,
@@ -102,7 +105,14 @@ struct circuit_sent {
     uint64_t at_ms;          /* when it left; NEVER */
     uint64_t accepted_at_ms; /* when the cloud accepted it */
     uint64_t readback_at_ms; /* the next read-back; NEVER */
+    uint16_t ttl_min;        /* time-to-live it was given; 0: none, it stays */
+    bool renewing;           /* repeated to renew that; no sign of its arrival yet */
+    uint64_t lives_from_ms;  /* the time-to-live runs since then, if not longer */
+    uint64_t renewed_at_ms;  /* last attempt to renew it; 0: none */
 };
+
+/* Whether a value that the charger has already reaches it once more (easee-api 4.2). */
+enum renewals { RENEWALS_UNKNOWN, RENEWALS_HEARD, RENEWALS_SWALLOWED };
 
 struct circuit_counts {
     uint32_t trips, reasserts, foreign_commands;
@@ -139,6 +149,11 @@ struct circuit {
     bool writing, reading;
     uint8_t reading_charger;
     uint64_t reading_since_ms;
+
+    /* time-to-live */
+    enum renewals renewals;
+    struct amps nudge; /* the target that is sent one amp lower first, since repeating it
+                          does not help; 0: none */
 
     /* verdict */
     bool not_confirmed;

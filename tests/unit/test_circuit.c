@@ -1125,26 +1125,230 @@ static void a_short_difference_is_nobody(void **state)
 
 /* ---- options and reading ---- */
 
-static void deadman_is_renewed_at_half_its_life(void **state)
+/* ---- time-to-live ---- */
+
+enum { LIFE = 10, HALF_MS = LIFE * 60 * 1000 / 2 };
+
+/* Answers the setpoint that is out; TICKS: the cloud made a command of it. */
+static void accepted(struct bench *t, int64_t ticks)
+{
+    struct outcome o = {
+        .kind = REQUEST_SET, .http_status = 202, .retry_after_s = -1, .ticks = ticks};
+
+    circuit_done(&t->c, &t->b, &o, t->now_ms);
+}
+
+static void command_response(struct bench *t, int64_t ticks, bool is_accepted)
+{
+    circuit_verdict(
+        &t->c, &(struct verdict){.ticks = ticks, .command = 22, .accepted = is_accepted},
+        t->now_ms);
+}
+
+/* The next setpoint, which has to be A on three phases with TTL_MIN, MS after the last.
+ */
+static void expect_ttl(struct bench *t, unsigned a, unsigned ttl_min, uint64_t ms)
+{
+    uint64_t from_ms = t->now_ms;
+    struct request r;
+
+    while (circuit_press(&t->c, &t->b, t->now_ms) == 0 && t->now_ms < from_ms + 2 * HOURS)
+        later_by(t, 500);
+    assert_true(circuit_next(&t->c, &t->b, t->now_ms, &r));
+    if (r.kind != REQUEST_SET || r.amps.l[0] != a || r.amps.l[2] != a ||
+        r.ttl_min != ttl_min || t->now_ms - from_ms != ms)
+        fail_msg("%u/%u/%u for %u min after %llu ms instead of %u A for %u min after "
+                 "%llu ms",
+                 r.amps.l[0], r.amps.l[1], r.amps.l[2], r.ttl_min,
+                 (unsigned long long)(t->now_ms - from_ms), a, ttl_min,
+                 (unsigned long long)ms);
+}
+
+/* A in force on three phases for POWER_W with a time-to-live, on the stream if LIVE. */
+static void start_living(struct bench *t, uint32_t power_w, unsigned a, unsigned ttl_min,
+                         bool live)
 {
     struct circuit_config cfg = config();
+
+    cfg.deadman_min = LIFE;
+    start_with(t, &cfg);
+    circuit_stream(&t->c, live, t->now_ms);
+    wish_w(t, power_w);
+    expect_ttl(t, a, ttl_min, 0);
+    accepted(t, 1);
+    report(t, a, a, a);
+    assert_int_equal(status(t)->progress.stage, STAGE_CONFIRMED);
+    circuit_events(&t->c);
+}
+
+/* The same value, which the cloud makes a command of. */
+static void renewed_by_the_same_value(void **state)
+{
     struct bench t;
-    struct request r;
-    uint64_t sent_ms;
 
     (void)state;
-    cfg.deadman_min = 10;
-    start_with(&t, &cfg);
-    wish_w(&t, 7400);
-    assert_true(circuit_next(&t.c, &t.b, t.now_ms, &r));
-    assert_int_equal(r.ttl_min, 10);
-    sent_ms = t.now_ms;
-    done(&t, REQUEST_SET, ERR_OK, 200);
+    start_living(&t, 7400, 10, LIFE, false);
+    for (unsigned i = 0; i < 5; i++) {
+        expect_ttl(&t, 10, LIFE, HALF_MS);
+        /* to the client nothing has happened */
+        assert_int_equal(status(&t)->progress.stage, STAGE_CONFIRMED);
+        accepted(&t, 2);
+        assert_int_equal(status(&t)->progress.stage, STAGE_CONFIRMED);
+        assert_true(status(&t)->progress.round_trip_ms < 1000);
+    }
+    assert_int_equal(circuit_events(&t.c), 0);
+}
+
+/* With the stream only the charger's own answer counts. */
+static void renewed_when_the_charger_says_so(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start_living(&t, 7400, 10, LIFE, true);
+    expect_ttl(&t, 10, LIFE, HALF_MS);
+    accepted(&t, 0);
+    later_by(&t, 19 * SECONDS);
+    command_response(&t, 0, true);
+    assert_int_equal(t.c.counts.foreign_commands, 0);
+    expect_ttl(&t, 10, LIFE, HALF_MS - 19 * SECONDS); /* since it left */
+    command_response(&t, 7, true);                    /* before the cloud's answer */
+    accepted(&t, 7);
+    expect_ttl(&t, 10, LIFE, HALF_MS);
+    assert_int_equal(circuit_events(&t.c), 0);
+}
+
+/* A neighbouring value until the charger has it, then the wanted one. */
+static void renewed_by_a_change_where_repetition_is_swallowed(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start_living(&t, 7400, 10, LIFE, false);
+    expect_ttl(&t, 10, LIFE, HALF_MS);
+    accepted(&t, 0); /* no command */
+    assert_int_equal(circuit_events(&t.c), CIRCUIT_SWALLOWED);
+    expect_ttl(&t, 9, LIFE, LIFE * MINUTES / 8);
+    accepted(&t, 0);
+    later_by(&t, 15 * SECONDS);
+    report(&t, 9, 9, 9);
+    expect_ttl(&t, 10, LIFE, 15 * SECONDS); /* increase_interval */
+    accepted(&t, 0);
     report(&t, 10, 10, 10);
-    while (circuit_press(&t.c, &t.b, t.now_ms) == 0)
+    expect_ttl(&t, 9, LIFE, HALF_MS); /* now it is known */
+    accepted(&t, 0);
+    expect_ttl(&t, 9, LIFE, 20 * SECONDS); /* not confirmed: once more, not 10 */
+    accepted(&t, 0);
+    report(&t, 9, 9, 9);
+    expect_ttl(&t, 10, LIFE, 30 * SECONDS);
+    accepted(&t, 0);
+    report(&t, 10, 10, 10);
+
+    wish_w(&t, 4900); /* a new wish needs no detour */
+    expect_ttl(&t, 7, LIFE, 15 * SECONDS);
+    assert_int_equal(circuit_events(&t.c) & CIRCUIT_SWALLOWED, 0);
+}
+
+static void no_verdict_on_the_stream_is_swallowed(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start_living(&t, 7400, 10, LIFE, true);
+    expect_ttl(&t, 10, LIFE, HALF_MS);
+    accepted(&t, 3);
+    expect_ttl(&t, 9, LIFE, LIFE * MINUTES / 8);
+    accepted(&t, 4);
+    command_response(&t, 4, true);
+    expect_ttl(&t, 10, LIFE, 30 * SECONDS);
+    accepted(&t, 5);
+    command_response(&t, 5, true);
+    circuit_stream(&t.c, false, t.now_ms);
+    circuit_stream(&t.c, true, t.now_ms); /* asks again what the cloud does */
+    expect_ttl(&t, 10, LIFE, HALF_MS);
+}
+
+/* At the least current and in a pause there is no neighbour: a time-to-live only once it
+ * is known that it can be renewed. */
+static void no_time_to_live_without_a_neighbour(void **state)
+{
+    static const struct {
+        uint32_t power_w;
+        unsigned a;
+    } rows[] = {
+        {4140, 6},
+        {0,    0},
+    };
+    struct bench t;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        start_living(&t, rows[i].power_w, rows[i].a, 0, false);
+        expect_ttl(&t, rows[i].a, LIFE, HALF_MS); /* a try that costs nothing */
+        accepted(&t, 0);
+        assert_int_equal(circuit_events(&t.c), CIRCUIT_SWALLOWED);
+        assert_int_equal(status(&t)->faults, 0);
+        later_by(&t, 5 * HOURS);
+        assert_int_equal(circuit_press(&t.c, &t.b, t.now_ms), 0);
+
+        start_living(&t, rows[i].power_w, rows[i].a, 0, false);
+        expect_ttl(&t, rows[i].a, LIFE, HALF_MS);
+        accepted(&t, 9);
+        expect_ttl(&t, rows[i].a, LIFE, HALF_MS);
+        accepted(&t, 0); /* heard once, but not now: it will lapse unless repeated */
+        assert_int_equal(status(&t)->faults, FAULT_NOT_CONFIRMED);
+        expect_ttl(&t, rows[i].a, LIFE, LIFE * MINUTES / 8);
+        accepted(&t, 10);
+        assert_int_equal(status(&t)->faults, 0);
+        expect_ttl(&t, rows[i].a, LIFE, HALF_MS);
+    }
+}
+
+/* What could not be renewed in time is sent as if it were new. */
+static void a_lapsed_setpoint_is_sent_again(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start_living(&t, 7400, 10, LIFE, false);
+    for (unsigned s = 0; s < LIFE * 60; s++) { /* no way to the cloud */
         later_by(&t, 1 * SECONDS);
-    assert_int_equal(t.now_ms - sent_ms, 5 * MINUTES);
+        if (circuit_press(&t.c, &t.b, t.now_ms) > 0) {
+            assert_true(s >= LIFE * 30 - 1);
+            expect_set(&t, 10, 10, 10);
+            done(&t, REQUEST_SET, ERR_CONNECT, 0);
+        }
+    }
+    assert_true(t.c.sent.unsure);
+    assert_int_equal(status(&t)->progress.stage, STAGE_WAITING);
+    later_by(&t, 5 * MINUTES);
     expect_set(&t, 10, 10, 10);
+    accepted(&t, 5);
+    assert_int_equal(status(&t)->progress.stage, STAGE_ACCEPTED); /* to be confirmed */
+}
+
+/* A renewal does not hold up the next wish, nor is its failure one of the setpoint. */
+static void a_renewal_is_no_change(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start_living(&t, 7400, 10, LIFE, true);
+    expect_ttl(&t, 10, LIFE, HALF_MS);
+    wish_w(&t, 4200);
+    accepted(&t, 3);
+    expect_set(&t, 6, 6, 6);
+    accepted(&t, 4);
+    command_response(&t, 4, true);
+    assert_int_equal(status(&t)->progress.stage, STAGE_CONFIRMED);
+    assert_int_equal(status(&t)->progress.confirmed.l[0], 6);
+
+    start_living(&t, 7400, 10, LIFE, true);
+    expect_ttl(&t, 10, LIFE, HALF_MS);
+    done(&t, REQUEST_SET, ERR_TIMEOUT, 0);
+    assert_int_equal(status(&t)->progress.stage, STAGE_CONFIRMED);
+    later_by(&t, 2 * SECONDS);
+    assert_false(t.c.sent.unsure);
 }
 
 static void start_boost(void **state)
@@ -1257,7 +1461,13 @@ int main(void)
         cmocka_unit_test(a_pause_ends_early_when_idle),
         cmocka_unit_test(somebody_else_is_overruled_a_few_times),
         cmocka_unit_test(a_short_difference_is_nobody),
-        cmocka_unit_test(deadman_is_renewed_at_half_its_life),
+        cmocka_unit_test(renewed_by_the_same_value),
+        cmocka_unit_test(renewed_when_the_charger_says_so),
+        cmocka_unit_test(renewed_by_a_change_where_repetition_is_swallowed),
+        cmocka_unit_test(no_verdict_on_the_stream_is_swallowed),
+        cmocka_unit_test(no_time_to_live_without_a_neighbour),
+        cmocka_unit_test(a_lapsed_setpoint_is_sent_again),
+        cmocka_unit_test(a_renewal_is_no_change),
         cmocka_unit_test(start_boost),
         cmocka_unit_test(observing),
         cmocka_unit_test(a_lost_circuit),

@@ -75,6 +75,10 @@ struct device {
     uint64_t limit_at_ms;
     struct amps coming; /* takes effect at coming_at_ms; NEVER */
     uint64_t coming_at_ms;
+    uint16_t coming_ttl_min;
+    uint64_t lapses_at_ms;  /* its time-to-live runs out; NEVER */
+    bool swallows;          /* what is not new does not reach it */
+    struct amps cloud;      /* what the cloud takes for its limit */
     uint64_t foreign_at_ms; /* somebody else, or a restart; NEVER */
 };
 
@@ -130,7 +134,9 @@ struct month {
     } step;
     struct place place[CIRCUITS];
     struct window window[BUDGET_CLASSES];
+    uint64_t quiet_since_ms;
     uint64_t sets, confirmations, trips, refusals; /* that the month was not idle */
+    uint64_t renewals, nudges;
 };
 
 static struct month m;
@@ -207,6 +213,15 @@ static bool keeps(const struct want *w, struct amps a)
            (w->enable || sum(a) == 0);
 }
 
+/* A is one amp less than TARGET, for a moment, so that the charger notices. */
+static bool is_nudge(const struct place *p, struct amps target, struct amps a)
+{
+    for (unsigned i = 0; i < PHASES; i++)
+        if (a.l[i] != target.l[i] - (target.l[i] > 0))
+            return false;
+    return p->circuit.cfg.deadman_min != 0;
+}
+
 /* A is what the newest wish leads to, given what left before; not that of an older one.
  */
 static bool is_newest(const struct place *p, const struct phase_memory *before,
@@ -225,7 +240,9 @@ static bool is_newest(const struct place *p, const struct phase_memory *before,
         struct phase_choice choice;
 
         phase_choose(&p->circuit.cfg.phase, before, &wish, idle == 1, m.now_ms, &choice);
-        if (amps_equal(choice.target, a))
+        if (amps_equal(choice.target, a) ||
+            (is_nudge(p, choice.target, a) &&
+             (amps_equal(p->held, choice.target) || amps_equal(p->held, a))))
             return true;
     }
     return false;
@@ -305,8 +322,10 @@ static void book_held(struct place *p, struct amps a, uint64_t sent_at_ms)
         p->held_phases = phases;
         p->single_left_ms = NEVER;
     }
+    /* Repeating it changes nothing for the car. */
+    if (!p->held_known || p->held_unsure || !amps_equal(p->held, a))
+        p->held_at_ms = sent_at_ms;
     p->held = a;
-    p->held_at_ms = sent_at_ms;
     p->held_known = true;
     p->held_unsure = true; /* until confirmed */
 }
@@ -528,6 +547,25 @@ static void start_call(struct place *p, struct call *call, const struct request 
                                     : may_have_arrived(a.err) && below(2) == 0;
 }
 
+/* What is in force ends as the charger's maximum, the worst of what is believed.  In good
+ * weather that happens only to a charger that did not heed the last setpoint either. */
+static void lapse(struct place *p)
+{
+    struct device *d = &p->device;
+
+    CHECK(!m.quiet || p->circuit.not_confirmed ||
+              m.now_ms < m.quiet_since_ms + 3 * HOURS ||
+              m.now_ms < m.session.blocked_until_ms + 3 * HOURS,
+          "circuit %u: a time-to-live of %u/%u/%u was not renewed", p->id, d->limit.l[0],
+          d->limit.l[1], d->limit.l[2]);
+    d->lapses_at_ms = NEVER;
+    d->limit = d->cloud = (struct amps){
+        {32, 32, 32}
+    };
+    d->limit_at_ms = m.now_ms;
+    p->held_unsure = true;
+}
+
 static void device_run(struct place *p)
 {
     struct device *d = &p->device;
@@ -535,9 +573,13 @@ static void device_run(struct place *p)
     if (m.now_ms >= d->coming_at_ms) {
         if (!amps_equal(d->limit, d->coming))
             d->limit_at_ms = m.now_ms;
-        d->limit = d->coming;
+        d->limit = d->cloud = d->coming;
         d->coming_at_ms = NEVER;
+        d->lapses_at_ms =
+            d->coming_ttl_min != 0 ? m.now_ms + d->coming_ttl_min * MINUTES : NEVER;
     }
+    if (m.now_ms >= d->lapses_at_ms)
+        lapse(p);
     if (m.now_ms >= d->foreign_at_ms) {
         p->held_unsure = true;
         d->limit_at_ms = m.now_ms;
@@ -547,6 +589,7 @@ static void device_run(struct place *p)
         if (below(2) == 0)
             for (unsigned i = 0; i < 2; i++)
                 d->limit.l[i] = (uint8_t)below(33);
+        d->cloud = d->limit;
         d->foreign_at_ms = m.quiet ? NEVER : m.now_ms + between(1 * HOURS, 40 * HOURS);
     }
 }
@@ -603,9 +646,12 @@ static void end_call(struct place *p, struct call *call)
         m.refusals += o->err == ERR_BAD_REQUEST;
         if (o->err == ERR_OK)
             p->accepted_ms = m.now_ms;
-        if (call->applies) {
-            p->device.coming = call->request.amps;
+        if (call->applies &&
+            (!p->device.swallows || !amps_equal(p->device.cloud, call->request.amps))) {
+            p->device.coming = p->device.cloud = call->request.amps;
+            p->device.coming_ttl_min = call->request.ttl_min;
             p->device.coming_at_ms = m.now_ms + between(100, 2500);
+            o->ticks = (int64_t)m.now_ms;
         }
     }
     if (o->kind == REQUEST_READBACK && o->err == ERR_OK) {
@@ -666,6 +712,7 @@ static void check_set(struct place *p, const struct circuit_sent *before,
 {
     bool lower = !p->held_known || p->held_unsure || amps_lower(p->held, r->amps);
     bool urgent = (lower || before->unsure) && (p->want.urgent || in_fallback(p));
+    bool renewal;
 
     m.sets++;
     CHECK(p->want.id != 0, "circuit %u: sent without a wish", p->id);
@@ -678,12 +725,17 @@ static void check_set(struct place *p, const struct circuit_sent *before,
         CHECK(is_newest(p, &before->phases, r->amps),
               "circuit %u: %u/%u/%u is not what the newest wish leads to", p->id,
               r->amps.l[0], r->amps.l[1], r->amps.l[2]);
-    CHECK(r->ttl_min == p->circuit.cfg.deadman_min, "time-to-live %u", r->ttl_min);
+    CHECK(r->ttl_min == p->circuit.cfg.deadman_min ||
+              (r->ttl_min == 0 && r->amps.l[0] <= p->circuit.cfg.phase.min_current_a),
+          "time-to-live %u", r->ttl_min);
+    renewal = before->known && !before->unsure && amps_equal(before->amps, r->amps);
+    m.renewals += renewal;
     if (p->held_known && !p->held_unsure && !before->unsure)
         CHECK((press >= 2) == lower, "circuit %u: press %u, decrease %d", p->id, press,
               lower);
     check_phases(p, r->amps);
-    check_intervals(p, r->amps, urgent, before->unsure);
+    if (!renewal)
+        check_intervals(p, r->amps, urgent, before->unsure);
     check_budgets(BUDGET_WRITE, urgent);
     window_log(&p->own);
     CHECK(window_count(&p->own, 600 * SECONDS) <= 40, "circuit %u: its own budget",
@@ -748,8 +800,8 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 static uint64_t next_of(struct place *p, bool usable)
 {
-    uint64_t at =
-        least(p->write_at_ms, least(p->device.coming_at_ms, p->device.foreign_at_ms));
+    uint64_t at = least(least(p->write_at_ms, p->device.lapses_at_ms),
+                        least(p->device.coming_at_ms, p->device.foreign_at_ms));
 
     p->wake_ms = circuit_wake(&p->circuit, &m.budgets, m.now_ms);
     CHECK(!usable || p->wake_ms > m.now_ms, "circuit %u: wakes without anything to do",
@@ -835,6 +887,8 @@ static void set_up(uint32_t seed)
         p->id = i;
         p->device = (struct device){.limit = {{40, 40, 40}},
                                     .coming_at_ms = NEVER,
+                                    .lapses_at_ms = NEVER,
+                                    .swallows = below(2) == 0,
                                     .foreign_at_ms = m.now_ms + between(0, 2 * DAYS)};
         p->single_left_ms = NEVER;
         p->write_at_ms = m.now_ms + between(0, 2 * HOURS);
@@ -848,6 +902,7 @@ static void set_up(uint32_t seed)
 static void calm_down(void)
 {
     m.quiet = true;
+    m.quiet_since_ms = m.now_ms;
     m.weather_until_ms = m.now_ms;
     for (unsigned i = 0; i < CIRCUITS; i++) {
         struct place *p = &m.place[i];
@@ -875,6 +930,11 @@ static void stir_up(void)
     }
 }
 
+static bool is_or_nudge(const struct place *p, struct amps target, struct amps a)
+{
+    return amps_equal(a, target) || is_nudge(p, target, a);
+}
+
 /* N2: the newest wish has arrived, unless it was refused, or waits for its phases. */
 static void check_settled(struct place *p, bool dwell_over)
 {
@@ -887,9 +947,9 @@ static void check_settled(struct place *p, bool dwell_over)
         return;
     CHECK(s.wishes.pending == (dwell ? 1 : 0), "circuit %u: stage %u, %u pending", p->id,
           s.progress.stage, (unsigned)s.wishes.pending);
-    CHECK(amps_equal(s.progress.target, p->device.limit) &&
-              amps_equal(s.progress.target, s.progress.sent) &&
-              amps_equal(s.progress.target, s.progress.confirmed),
+    CHECK(is_or_nudge(p, s.progress.target, p->device.limit) &&
+              is_or_nudge(p, s.progress.target, s.progress.sent) &&
+              is_or_nudge(p, s.progress.target, s.progress.confirmed),
           "circuit %u: target %u/%u/%u sent %u/%u/%u confirmed %u/%u/%u charger %u/%u/%u",
           p->id, s.progress.target.l[0], s.progress.target.l[1], s.progress.target.l[2],
           s.progress.sent.l[0], s.progress.sent.l[1], s.progress.sent.l[2],
