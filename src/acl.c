@@ -111,19 +111,32 @@ static bool contains(const struct acl_net *net, const uint8_t addr[static 16])
            (rest == 0 || (net->addr[bytes] ^ addr[bytes]) >> (8 - rest) == 0);
 }
 
+bool acl_address(const struct sockaddr *addr, uint8_t ret[static 16])
+{
+    if (addr->sa_family == AF_INET)
+        set_ipv4(ret, &((const struct sockaddr_in *)(const void *)addr)->sin_addr);
+    else if (addr->sa_family == AF_INET6)
+        memcpy(ret, &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr, 16);
+    else
+        return false;
+    return true;
+}
+
+bool acl_has(const struct acl *acl, const struct sockaddr *addr)
+{
+    uint8_t bytes[16];
+
+    if (!acl_address(addr, bytes))
+        return false;
+    for (unsigned i = 0; i < acl->count; i++)
+        if (contains(&acl->net[i], bytes))
+            return true;
+    return false;
+}
+
 bool acl_allows(const struct acl *acl, const struct sockaddr *addr)
 {
     uint8_t bytes[16];
 
-    if (addr->sa_family == AF_INET)
-        set_ipv4(bytes, &((const struct sockaddr_in *)(const void *)addr)->sin_addr);
-    else if (addr->sa_family == AF_INET6)
-        memcpy(bytes, &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr, 16);
-    else
-        return false;
-
-    for (unsigned i = 0; i < acl->count; i++)
-        if (contains(&acl->net[i], bytes))
-            return true;
-    return acl->count == 0;
+    return acl->count > 0 ? acl_has(acl, addr) : acl_address(addr, bytes);
 }

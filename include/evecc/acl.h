@@ -25,6 +25,12 @@ struct acl {
  * is untouched and BAD (at least 64 bytes) names the word that is wrong and why. */
 bool acl_parse(const char *text, struct acl *ret, char bad[static 64]);
 
+/* ADDR as the 16 bytes that are compared here.  Other families than the two: false. */
+bool acl_address(const struct sockaddr *addr, uint8_t ret[static 16]);
+
+/* ADDR is in the list.  Other families than the two: false. */
+bool acl_has(const struct acl *acl, const struct sockaddr *addr);
+
 /* ADDR is in the list, or the list is empty.  Other families than the two: false. */
 bool acl_allows(const struct acl *acl, const struct sockaddr *addr);
 
