@@ -108,27 +108,27 @@ static bool nets_meet(const struct acl_net *a, const struct acl_net *b)
     return true;
 }
 
-/* A network that may write but never gets in is a mistake of its owner. */
-static void judge_write(struct loader *l, struct section *s,
-                        const struct config_listener *c)
+/* A network with a right that never gets in is a mistake of its owner. */
+static void judge_right(struct loader *l, struct section *s, enum option_id option,
+                        const struct acl *allow, const struct acl *right)
 {
     char address[INET6_ADDRSTRLEN], why[WHY_MAX];
 
-    for (unsigned w = 0; c->allow.count && w < c->write.count; w++) {
-        const struct acl_net *net = &c->write.net[w];
+    for (unsigned w = 0; allow->count && w < right->count; w++) {
+        const struct acl_net *net = &right->net[w];
         static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
         bool v4 = net->bits >= 96 && !memcmp(net->addr, mapped, sizeof mapped);
         unsigned a = 0;
 
-        while (a < c->allow.count && !nets_meet(net, &c->allow.net[a]))
+        while (a < allow->count && !nets_meet(net, &allow->net[a]))
             a++;
-        if (a < c->allow.count)
+        if (a < allow->count)
             continue;
         inet_ntop(v4 ? AF_INET : AF_INET6, net->addr + (v4 ? 12 : 0), address,
                   sizeof address);
         snprintf(why, sizeof why, "%s/%u is not in allow, nobody could use it", address,
                  net->bits - (v4 ? 96u : 0u));
-        config_refuse(l, s, LISTENER_write, why, "networks that allow lets in");
+        config_refuse(l, s, option, why, "networks that allow lets in");
     }
 }
 
@@ -138,7 +138,9 @@ static void judge_listener(struct loader *l, struct section *s)
 
     memcpy(c->name, s->name, sizeof c->name);
     if (!(s->bad & (BIT(LISTENER_allow) | BIT(LISTENER_write))))
-        judge_write(l, s, c);
+        judge_right(l, s, LISTENER_write, &c->allow, &c->write);
+    if (!(s->bad & (BIT(LISTENER_allow) | BIT(LISTENER_priority))))
+        judge_right(l, s, LISTENER_priority, &c->allow, &c->priority);
     if (!l->cfg.circuits)
         config_complain(l, 0, "%s: no circuit to serve; add a [circuit NAME]", s->title);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "config_parts.h"
 #include "evecc/log.h"
+#include "evecc/owner.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -91,6 +92,8 @@ static const char *const action_words[] = {[FALLBACK_HOLD] = "hold",
                                            [FALLBACK_PAUSE] = "pause",
                                            [FALLBACK_LIMIT] = "limit",
                                            NULL};
+static const char *const owner_words[] = {
+    [OWNER_NONE] = "none", [OWNER_FIRST] = "first", [OWNER_LAST] = "last", NULL};
 static const char *const profile_words[] = {"native", NULL};
 static const char *const bool_words[] = {[false] = "no", [true] = "yes", NULL};
 
@@ -127,6 +130,11 @@ static bool to_action(struct value *v)
 static bool to_profile(struct value *v)
 {
     return find_word(v, profile_words, v->member);
+}
+
+static bool to_owner(struct value *v)
+{
+    return find_word(v, owner_words, v->member);
 }
 
 static bool to_nets(struct value *v)
@@ -273,6 +281,7 @@ static const struct config_type
     type_LEVEL   = {to_level, level_words, NULL},
     type_ACTION  = {to_action, action_words, NULL},
     type_PROFILE = {to_profile, profile_words, NULL},
+    type_OWNER   = {to_owner, owner_words, NULL},
     type_SITE    = {to_site, NULL, "a site key such as ABCD-1234, or the site id"},
     type_CIRCUIT = {to_circuit, NULL, "the number in the panel, or the id as id:12345"},
     type_SERIAL  = {to_serial, NULL, "up to 16 letters and digits"};

@@ -23,8 +23,8 @@ enum {
 };
 
 /* A member per option.  What the special types become: SITE -> text; CIRCUIT -> text
- * (both are also decoded into `selector`); NETS -> struct acl; LEVEL, ACTION, PROFILE ->
- * the enum value as unsigned. */
+ * (both are also decoded into `selector`); NETS -> struct acl; LEVEL, ACTION, PROFILE,
+ * OWNER -> the enum value as unsigned. */
 #define CONFIG_MEMBER(key, type, ...) CONFIG_MEMBER_##type(key)
 #define CONFIG_MEMBER_TEXT(key)       char key[CONFIG_TEXT_MAX];
 #define CONFIG_MEMBER_PATH(key)       char key[CONFIG_TEXT_MAX];
@@ -36,6 +36,7 @@ enum {
 #define CONFIG_MEMBER_LEVEL(key)      unsigned key;
 #define CONFIG_MEMBER_ACTION(key)     unsigned key;
 #define CONFIG_MEMBER_PROFILE(key)    unsigned key;
+#define CONFIG_MEMBER_OWNER(key)      unsigned key;
 #define CONFIG_MEMBER_SITE(key)       char key[EASEE_KEY_MAX];
 #define CONFIG_MEMBER_CIRCUIT(key)    char key[EASEE_KEY_MAX];
 #define CONFIG_MEMBER_SERIAL(key)     char key[SERIAL_MAX + 1];

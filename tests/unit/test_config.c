@@ -222,6 +222,7 @@ static void defaults_are_those_of_the_table(void **state)
     static const char *const levels[] = {"error", "warning", "info", "debug"};
     static const char *const actions[] = {"hold", "pause", "limit"};
     static const char *const profiles[] = {"native"};
+    static const char *const owners[] = {"none", "first", "last"};
     static const char *const bools[] = {"no", "yes"};
     struct config cfg;
 
@@ -247,6 +248,7 @@ static void defaults_are_those_of_the_table(void **state)
 #define SAME_LEVEL(key, value, d)   same_word(key, value, d, levels)
 #define SAME_ACTION(key, value, d)  same_word(key, value, d, actions)
 #define SAME_PROFILE(key, value, d) same_word(key, value, d, profiles)
+#define SAME_OWNER(key, value, d)   same_word(key, value, d, owners)
 #define SAME(section, key, type, d)                     \
     do {                                                \
         const char *text = d;                           \
@@ -267,7 +269,7 @@ static void table_has_every_option_once(void **state)
     const struct config_option *o = config_options(&count);
 
     (void)state;
-    assert_int_equal(count, 32);
+    assert_int_equal(count, 41);
     for (size_t i = 0; i < count; i++) {
         assert_true(*o[i].text && o[i].low <= o[i].high);
         for (size_t j = 0; j < i; j++)
@@ -292,12 +294,15 @@ static void every_option_is_read(void **state)
         "single_phase_max = 0\nmin_current = 8\nwatchdog = 0\nfallback_action = pause\n"
         "fallback_current = 10\nfallback_phases = 3\nphase_dwell = 0\nphase_pause = 0\n"
         "phase_switches_per_day = 48\nincrease_interval = 1\ndecrease_interval = 3600\n"
-        "deadman = 1080\nstart_boost = yes\n"
+        "deadman = 1080\nstart_boost = yes\nowner = first\nowner_timeout = 86400\n"
         "[easee]\nusername = '+47;90#00 \"0000' # quoted\npassword_file = %s/password\n"
         "api_url = http://127.0.0.1:8787//\nstream_url = http://[::1]:1/hubs/chargers/\n"
         "ca_file = %s/ca.pem\n"
         "[listener A]\naddress = 127.0.0.2\nport = 1502\nprofile = native\n"
-        "allow = 10.0.0.0/8, fd00::/8\nwrite = 10.1.2.3\n"
+        "allow = 10.0.0.0/8, fd00::/8\nwrite = 10.1.2.3\npriority = 10.1.2.3, "
+        "10.2.0.0/16\n"
+        "max_clients = 4096\nmax_clients_per_address = 1\nidle_timeout = 0\n"
+        "frame_timeout = 100\nqueue = 64\nstall_timeout = 600\n"
         "[circuit two-2]\nunit = 1\ncharger = EH000002\nmax_current = 6\nwatchdog = 10\n"
         "[listener B]\nport = \"1503\"",
         folder, folder);
@@ -324,6 +329,13 @@ static void every_option_is_read(void **state)
     assert_int_equal(cfg.listener[0].port, 1502);
     assert_int_equal(cfg.listener[0].allow.count, 2);
     assert_int_equal(cfg.listener[0].write.count, 1);
+    assert_int_equal(cfg.listener[0].priority.count, 2);
+    assert_int_equal(cfg.listener[0].max_clients, 4096);
+    assert_int_equal(cfg.listener[0].max_clients_per_address, 1);
+    assert_int_equal(cfg.listener[0].idle_timeout, 0);
+    assert_int_equal(cfg.listener[0].frame_timeout, 100);
+    assert_int_equal(cfg.listener[0].queue, 64);
+    assert_int_equal(cfg.listener[0].stall_timeout, 600);
     assert_string_equal(cfg.listener[1].name, "B");
     assert_int_equal(cfg.listener[1].port, 1503);
 
@@ -347,6 +359,8 @@ static void every_option_is_read(void **state)
     assert_int_equal(c->decrease_interval, 3600);
     assert_int_equal(c->deadman, 1080);
     assert_true(c->start_boost);
+    assert_int_equal(c->owner, 1);
+    assert_int_equal(c->owner_timeout, 86400);
     assert_int_equal(c->selector.site_id, 54321);
     assert_int_equal(c->selector.circuit_id, 12345);
     assert_int_equal(c->selector.panel_id, -1);
@@ -539,6 +553,12 @@ static const struct {
      "to 65535"},
     {"listener native", "allow = ,",
      ": " L "allow = ,: no network in it; allowed: networks such as 10.0.0.0/8, fd00::/8"},
+    {"listener native", "max_clients = 4097",
+     ": " L "max_clients = 4097: out of range; allowed: 1 to 4096"},
+    {"listener native", "queue = 0",
+     ": " L "queue = 0: out of range; allowed: 1 to 64 KiB"},
+    {"circuit garage", "owner = me",
+     ": " G "owner = me: unknown word; allowed: none, first or last"},
     {"listener native", "profile = keba",
      ": " L "profile = keba: unknown word; allowed: native"},
     {"listener native", "address = localhost",
@@ -680,7 +700,8 @@ static const struct {
      ":10: [gateway] target: unknown key; allowed: state_dir, log_level"},
     {"a password is not repeated", "[listener b]\nport = 1\npassword = x",
      ":11: [listener b] password: unknown key; allowed: address, port, profile, allow, "
-     "write"},
+     "write, priority, max_clients, max_clients_per_address, idle_timeout, "
+     "frame_timeout, queue, stall_timeout"},
     {"unknown section", "[gatway]\nx = 1\ny",
      ":9: [gatway]: unknown section; did you mean gateway? allowed: [gateway], [easee], "
      "[listener NAME], [circuit NAME]\n:11: neither [SECTION] nor KEY = VALUE"},
@@ -727,7 +748,8 @@ static const struct {
      "phases, voltage, single_phase_max, min_current, watchdog, fallback_action, "
      "fallback_current, fallback_phases, phase_dwell, phase_pause, "
      "phase_switches_per_day, "
-     "increase_interval, decrease_interval, deadman, start_boost"},
+     "increase_interval, decrease_interval, deadman, owner, owner_timeout, "
+     "start_boost"},
     {"continued line", "phases = 3\\\n",
      ":9: [circuit garage] phases: a line is not continued by a backslash"},
     {"glued comment", "phases = 3;x",
@@ -973,6 +995,12 @@ static const struct {
      "[listener b]\nport = 1\nallow = 10.0.0.0/8, fd00::/8\nwrite = 10.1.0.0/16, "
      "11.0.0.0/9",
      ": [listener b] write = 10.1.0.0/16, 11.0.0.0/9: 11.0.0.0/9 is not in allow, "
+     "nobody could "
+     "use it; allowed: networks that allow lets in"},
+    {"priority beside allow",
+     "[listener b]\nport = 1\nallow = 10.0.0.0/8, fd00::/8\npriority = 10.1.0.0/16, "
+     "11.0.0.0/9",
+     ": [listener b] priority = 10.1.0.0/16, 11.0.0.0/9: 11.0.0.0/9 is not in allow, "
      "nobody could "
      "use it; allowed: networks that allow lets in"},
     {"write beside allow, by the first bit",
