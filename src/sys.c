@@ -164,6 +164,22 @@ uint64_t sys_watchdog_ms(void)
     return number_from("WATCHDOG_USEC") / 2000;
 }
 
+size_t sys_descriptors(size_t wanted)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit))
+        return 0;
+    if (limit.rlim_cur < wanted && limit.rlim_cur < limit.rlim_max) {
+        struct rlimit more = limit;
+
+        more.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+        if (!setrlimit(RLIMIT_NOFILE, &more))
+            limit = more;
+    }
+    return limit.rlim_cur < wanted ? (size_t)limit.rlim_cur : wanted;
+}
+
 void sys_protect_memory(void)
 {
     struct rlimit none = {0, 0};

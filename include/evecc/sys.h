@@ -8,6 +8,7 @@
 #include "evecc/state.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Monotonic milliseconds (CLOCK_MONOTONIC).  Read once per wake-up, after the wait. */
@@ -49,6 +50,10 @@ unsigned sys_listen_fds(void);
 /* Half the watchdog period of the service manager in milliseconds, 0: none is asked for.
  */
 uint64_t sys_watchdog_ms(void);
+
+/* How many of WANTED descriptors this process may have, after raising its limit if that
+ * is allowed. */
+size_t sys_descriptors(size_t wanted);
 
 /* No core dump and no ptrace of this process: it holds a password and a token. */
 void sys_protect_memory(void);

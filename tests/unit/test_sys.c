@@ -288,6 +288,28 @@ static void memory_is_protected(void **state)
     assert_int_equal(status, 0);
 }
 
+/* In a child: a lowered hard limit stays. */
+static void descriptors_are_raised_as_far_as_allowed(void **state)
+{
+    int status;
+    pid_t pid;
+
+    (void)state;
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        struct rlimit limit = {50, 90};
+        bool good = setrlimit(RLIMIT_NOFILE, &limit) == 0;
+
+        good = good && sys_descriptors(40) == 40 && sys_descriptors(70) == 70;
+        getrlimit(RLIMIT_NOFILE, &limit);
+        good = good && limit.rlim_cur == 70 && limit.rlim_max == 90;
+        _exit(!(good && sys_descriptors(200) == 90));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +323,7 @@ int main(void)
         cmocka_unit_test(sockets_of_the_service_manager),
         cmocka_unit_test(standard_files_are_open),
         cmocka_unit_test(memory_is_protected),
+        cmocka_unit_test(descriptors_are_raised_as_far_as_allowed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
