@@ -136,6 +136,11 @@ struct modbus_counts *gateway_counts(struct gateway *g)
     return &g->modbus;
 }
 
+int gateway_circuit(const struct gateway *g, uint8_t unit)
+{
+    return g->circuit_of[unit];
+}
+
 /* Takes what is new for circuit I from the sync thread. */
 static void learn(struct gateway *g, size_t i)
 {
@@ -175,7 +180,7 @@ static bool is_write(uint8_t function)
 static enum modbus_exception judge(const struct gateway *g, const uint8_t *adu,
                                    size_t size, bool may_write, struct mbap_request *req)
 {
-    int circuit = g->circuit_of[adu[MBAP_HEADER - 1]];
+    int circuit = gateway_circuit(g, adu[MBAP_HEADER - 1]);
     if (circuit == NO_CIRCUIT)
         return EX_UNIT;
     enum modbus_exception ex = mbap_parse(adu, size, req);
@@ -198,7 +203,6 @@ static void accept_write(struct gateway *g, size_t i, const struct mbap_request 
         exchange_put_want(g->exchange, i, &v->map.want);
     if (v->map.want.id != before.id) {
         report->wrote = true;
-        report->circuit = i;
         report->before = before;
         report->after = v->map.want;
     }
@@ -292,13 +296,15 @@ size_t gateway_answer(struct gateway *g, const uint8_t *adu, size_t size, bool m
     if (!report)
         report = &ours;
     report->wrote = false;
+    report->write = is_write(adu[MBAP_HEADER]);
+    report->circuit = (size_t)gateway_circuit(g, adu[MBAP_HEADER - 1]);
 
     g->modbus.requests++;
     enum modbus_exception ex = judge(g, adu, size, may_write, &req);
     if (ex != EX_NONE) {
         n = refuse(g, adu, ex, out);
     } else {
-        size_t i = (size_t)g->circuit_of[req.unit];
+        size_t i = report->circuit;
         if (req.function == FC_ENCAPSULATED)
             n = answer_identity(g, i, adu, &req, out);
         else
@@ -310,7 +316,7 @@ size_t gateway_answer(struct gateway *g, const uint8_t *adu, size_t size, bool m
     report->exception = exception_of(out);
     if (report->exception != EX_NONE) {
         g->modbus.exceptions++;
-        if (is_write(adu[MBAP_HEADER]))
+        if (report->write)
             g->modbus.writes_refused++;
     }
     return n;

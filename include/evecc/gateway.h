@@ -18,8 +18,9 @@ struct gateway;
 /* What an answer did, for the log of the caller. */
 struct gateway_report {
     enum modbus_exception exception; /* EX_NONE: it was a normal answer */
-    bool wrote;     /* a new wish was accepted; the rest is filled only then */
-    size_t circuit; /* whose */
+    size_t circuit;                  /* whose; unless the exception is EX_UNIT */
+    bool write;                      /* its function is one that writes */
+    bool wrote; /* a new wish was accepted; the rest is filled only then */
     struct want before, after;
 };
 
@@ -28,6 +29,9 @@ struct gateway_report {
 enum err gateway_new(struct gateway **ret, const struct config *cfg, struct exchange *x,
                      uint64_t now_ms);
 void gateway_free(struct gateway *g);
+
+/* The index of the circuit that UNIT stands for; -1: none. */
+int gateway_circuit(const struct gateway *g, uint8_t unit);
 
 /* The answer to the whole ADU of SIZE bytes (as mbap_next() found it) into OUT; returns
  * its size, never 0.  Without MAY_WRITE every writing function is exception 1.  REPORT

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * server.h - Modbus TCP connections: bytes in, frames to the gateway, answers out.
  *
- * Owned by the Modbus thread; never blocks.  libmodbus listens (modbus_new_tcp_pi);
- * sockets are served from the caller's epoll set, level-triggered.  Bounded per client:
- * one frame of input, 8 KiB of answers not yet taken (then its socket is not read), one
- * turn of work at a time.
+ * Owned by the Modbus thread; never blocks.  Sockets are served from the caller's epoll
+ * set, level-triggered.  Bounded per client: one frame of input, `queue` of answers not
+ * yet taken (then its socket is not read), one turn of work at a time.  Bounded per
+ * listener: the places of its pool (pool.h).
  *
- * A frame must be whole 1 s after its first byte; a client that takes no answer for 5 s
- * is closed; three frames of another protocol close it (reliability C-06). */
+ * A frame must be whole `frame_timeout` after its first byte; a client that takes no
+ * answer for `stall_timeout` is closed; three frames of another protocol close it
+ * (reliability C-06).
+ *
+ * Marked clients (`priority`) have an epoll set of their own inside the caller's, which
+ * is looked at again after at most one turn and 64 requests of others. */
 #ifndef EVECC_SERVER_H
 #define EVECC_SERVER_H
 
@@ -18,8 +22,6 @@
 #include <stdint.h>
 
 struct server;
-
-enum { SERVER_CLIENTS_MAX = 512 };
 
 /* Opens every listener of CFG (borrowed for the call) and adds it to the epoll set EPOLL.
  * Sockets that the service manager has opened (sys_listen_fds()) are taken: one with the

@@ -156,7 +156,7 @@ def test_unfinished_frames(bench):
 
 def test_others_do_not_wait(bench):
     """One client drips, one asks nonsense, one takes no answers: a fourth never waits."""
-    gateway = start(bench)
+    gateway = bench.gateway(api=NOBODY, listener="max_clients_per_address = 32")
     good, nonsense, deaf = gateway.client(), gateway.client(), gateway.client()
     drips = [gateway.client() for _ in range(20)]
     for drip in drips:

@@ -315,7 +315,7 @@ class Gateway(Program):
     """eveccd, ready to answer."""
 
     def __init__(self, bench, api, *, which="site = ABCD-1234\ncircuit = 1", circuits=None,
-                 easee="", listener="", address="::", user=USER, password=PASSWORD, ready=True,
+                 easee="", listener="idle_timeout = 0", address="::", user=USER, password=PASSWORD, ready=True,
                  port=None, env=None):
         self.bench = bench
         self.settings = {"api": api, "easee": easee, "listener": listener, "address": address,

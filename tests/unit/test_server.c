@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * test_server.c - real sockets on loopback, one epoll set, and a clock the test moves. */
 #include "evecc/log.h"
+#include "evecc/owner.h"
 #include "evecc/server.h"
 #include "evecc/sys.h"
 
@@ -23,7 +24,7 @@
 
 #include <cmocka.h>
 
-enum { UNIT = 1, START_MS = 1000000, PATIENCE_MS = 20000 };
+enum { UNIT = 1, CLIENTS = 512, START_MS = 1000000, PATIENCE_MS = 20000 };
 
 struct fixture {
     struct config cfg;
@@ -41,7 +42,13 @@ struct fixture {
 static int prepare(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    f->listener[0] = (struct config_listener){.name = "native", .address = "127.0.0.1"};
+    f->listener[0] = (struct config_listener){.name = "native",
+                                              .address = "127.0.0.1",
+                                              .max_clients = CLIENTS,
+                                              .max_clients_per_address = CLIENTS,
+                                              .frame_timeout = 1000,
+                                              .queue = 8,
+                                              .stall_timeout = 5};
     f->listener[1] = f->listener[0];
     f->circuit[0] = (struct config_circuit){.name = "garage",
                                             .unit = UNIT,
@@ -635,29 +642,182 @@ static void both_families_reach_the_wildcard(void **state)
     close(v4);
 }
 
+/* From 127.0.0.HOST. */
+static int client_at(struct fixture *f, unsigned host)
+{
+    struct sockaddr_in from = {.sin_family = AF_INET,
+                               .sin_addr.s_addr = htonl(0x7f000000 | host)},
+                       to = {.sin_family = AF_INET,
+                             .sin_port =
+                                 htons((uint16_t)port_of(server_address(f->s, 0))),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
+/* C-40, C-42, C-47 */
+static void who_is_idle_longest_makes_room(void **state)
+{
+    struct fixture *f = *state;
+    f->listener[0].max_clients = 3;
+    f->listener[0].max_clients_per_address = 2;
+    f->listener[0].idle_timeout = 60;
+    serve(f);
+    int a = client_at(f, 2), b = client_at(f, 3), c = client_at(f, 3);
+    ask(f, a, 1);
+    ask(f, b, 1);
+    ask(f, c, 1);
+    f->now_ms += 9000;
+    ask(f, b, 2); /* c has been idle longer, a longest */
+    int d = client_at(f, 4);
+    assert_true(is_closed(f, d)); /* nobody idle beyond the guard */
+    f->now_ms += 1000;
+    int e = client_at(f, 3); /* two of that address: its own goes */
+    assert_true(is_closed(f, c));
+    ask(f, e, 3);
+    ask(f, a, 3);
+    f->now_ms += 9000;
+    int g = client_at(f, 4);
+    assert_true(is_closed(f, b));
+    ask(f, g, 4);
+    assert_int_equal(f->counts->refused, 1);
+    assert_int_equal(f->counts->open, 3);
+
+    /* a and e spoke last at the same time */
+    assert_int_equal(server_wake(f->s), START_MS + 10000 + 60000);
+    f->now_ms = START_MS + 10000 + 60000 - 1;
+    assert_true(is_silent(f, a));
+    ask(f, a, 5);
+    f->now_ms++;
+    assert_true(is_closed(f, e));
+    assert_int_equal(f->counts->open, 2);
+    int all[] = {a, b, c, d, e, g};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        close(all[i]);
+}
+
+/* C-41: places of their own, and nobody closes them. */
+static void marked_clients_keep_their_place(void **state)
+{
+    struct fixture *f = *state;
+    f->listener[0].max_clients = 2;
+    f->listener[0].max_clients_per_address = 2;
+    f->listener[0].idle_timeout = 60;
+    set_acl(&f->listener[0].priority, "127.0.0.9");
+    serve(f);
+    int flood[4], marked[2];
+    for (unsigned i = 0; i < 4; i++) {
+        flood[i] = client_at(f, 20 + i);
+        settle(f);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        marked[i] = client_at(f, 9);
+        ask(f, marked[i], i);
+    }
+    int third = client_at(f, 9);
+    assert_true(is_closed(f, third));
+    f->now_ms += 3600 * 1000;
+    settle(f);
+    assert_int_equal(f->counts->open, 2);
+    third = client_at(f, 9);
+    assert_true(is_closed(f, third));
+    for (unsigned i = 0; i < 2; i++) {
+        ask(f, marked[i], i);
+        close(marked[i]);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        close(flood[i]);
+}
+
+/* However many others are ready before it, a marked client waits for one turn of few. */
+static void marked_clients_are_served_first(void **state)
+{
+    enum { OTHERS = 30, DEPTH = 300 };
+    struct fixture *f = *state;
+    set_acl(&f->listener[0].priority, "127.0.0.9");
+    serve(f);
+    int other[OTHERS], marked = client_at(f, 9);
+    static uint8_t adus[DEPTH * READ_SIZE];
+    uint8_t adu[READ_SIZE], answer[ANSWER_SIZE];
+    for (unsigned i = 0; i < DEPTH; i++)
+        read_request(adus + i * READ_SIZE, i, 1);
+    for (unsigned i = 0; i < OTHERS; i++)
+        other[i] = client_at(f, 20 + i);
+    settle(f);
+    for (unsigned i = 0; i < OTHERS; i++)
+        put(other[i], adus, sizeof adus);
+    read_request(adu, 7, 10);
+    put(marked, adu, sizeof adu);
+
+    struct epoll_event event[64];
+    int n = epoll_wait(f->epoll, event, 64, 0);
+    assert_int_equal(n, OTHERS + 1);
+    unsigned before = f->counts->requests;
+    server_event(f->s, event[0].data.ptr, event[0].events, f->now_ms, 1700000000);
+    assert_int_equal(f->counts->requests - before, DEPTH + 1);
+    assert_int_equal(recv(marked, answer, sizeof answer, MSG_DONTWAIT), sizeof answer);
+    assert_read_answer(answer, 7, 10);
+    for (int i = 1; i < n; i++)
+        server_event(f->s, event[i].data.ptr, event[i].events, f->now_ms, 1700000000);
+    server_tick(f->s, f->now_ms);
+    settle(f);
+    assert_int_equal(f->counts->requests, OTHERS * DEPTH + 1);
+    close(marked);
+    for (unsigned i = 0; i < OTHERS; i++)
+        close(other[i]);
+}
+
+/* */
+static void the_first_writer_owns_the_circuit(void **state)
+{
+    static const uint8_t refused[] = {0, 9, 0, 0, 0, 3, UNIT, 0x86, EX_FUNCTION};
+    static const uint8_t done[] = {0, 9, 0, 0, 0, 6, UNIT, 6, 0x1c, 0x21, 0, 0};
+    struct fixture *f = *state;
+    f->circuit[0].owner = OWNER_FIRST;
+    f->circuit[0].owner_timeout = 30;
+    serve(f);
+    int a = client_at(f, 2), b = client_at(f, 3), same = client_at(f, 2);
+    write_enable(f, a, done, sizeof done);
+    write_enable(f, b, refused, sizeof refused);
+    ask(f, b, 1);
+    f->now_ms += 29999;
+    write_enable(f, b, refused, sizeof refused);
+    write_enable(f, same, done, sizeof done);
+    f->now_ms += 30000;
+    write_enable(f, b, done, sizeof done);
+    write_enable(f, a, refused, sizeof refused);
+    assert_int_equal(f->counts->writes_accepted, 3);
+    assert_int_equal(f->counts->writes_refused, 3);
+    close(a);
+    close(b);
+    close(same);
+}
+
 static void hundreds_of_clients(void **state)
 {
     enum { EXTRA = 3 };
     struct fixture *f = *state;
-    int fd[SERVER_CLIENTS_MAX], extra[EXTRA];
+    int fd[CLIENTS], extra[EXTRA];
     struct rlimit limit;
 
     getrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur < 2 * SERVER_CLIENTS_MAX + 64) {
+    if (limit.rlim_cur < 2 * CLIENTS + 64) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
-    if (limit.rlim_cur < 2 * SERVER_CLIENTS_MAX + 64)
+    if (limit.rlim_cur < 2 * CLIENTS + 64)
         skip();
-    for (unsigned i = 0; i < SERVER_CLIENTS_MAX; i++) {
+    for (unsigned i = 0; i < CLIENTS; i++) {
         fd[i] = client(f);
         if (i % 50 == 0)
             settle(f);
     }
     for (unsigned round = 0; round < 2; round++)
-        for (unsigned i = 0; i < SERVER_CLIENTS_MAX; i++)
+        for (unsigned i = 0; i < CLIENTS; i++)
             ask(f, fd[i], i);
-    assert_int_equal(f->counts->open, SERVER_CLIENTS_MAX);
+    assert_int_equal(f->counts->open, CLIENTS);
 
     for (unsigned i = 0; i < EXTRA; i++) {
         extra[i] = client(f);
@@ -672,11 +832,11 @@ static void hundreds_of_clients(void **state)
         fd[i * 100] = client(f);
         ask(f, fd[i * 100], i);
     }
-    for (unsigned i = 0; i < SERVER_CLIENTS_MAX; i++)
+    for (unsigned i = 0; i < CLIENTS; i++)
         close(fd[i]);
     settle(f);
     assert_int_equal(f->counts->open, 0);
-    assert_int_equal(f->counts->accepted, SERVER_CLIENTS_MAX + EXTRA);
+    assert_int_equal(f->counts->accepted, CLIENTS + EXTRA);
 }
 
 static void connect_and_leave_leaks_nothing(void **state)
@@ -935,6 +1095,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(only_the_allow_list_gets_in, prepare, stop),
         cmocka_unit_test_setup_teardown(only_the_write_list_writes, prepare, stop),
         cmocka_unit_test_setup_teardown(both_families_reach_the_wildcard, prepare, stop),
+        cmocka_unit_test_setup_teardown(who_is_idle_longest_makes_room, prepare, stop),
+        cmocka_unit_test_setup_teardown(marked_clients_keep_their_place, prepare, stop),
+        cmocka_unit_test_setup_teardown(marked_clients_are_served_first, prepare, stop),
+        cmocka_unit_test_setup_teardown(the_first_writer_owns_the_circuit, prepare, stop),
         cmocka_unit_test_setup_teardown(hundreds_of_clients, start, stop),
         cmocka_unit_test_setup_teardown(connect_and_leave_leaks_nothing, start, stop),
         cmocka_unit_test_setup_teardown(socket_options, start, stop),

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+#include "evecc/writers.h"
+
+#include "evecc/log.h"
+#include "evecc/net.h"
+#include "evecc/owner.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SETPOINT_LOG_MS = 1000, REFUSED_LOG_MS = 10000 };
+
+struct circuit {
+    enum owner_rule rule;
+    uint32_t timeout_ms;
+    struct owner owner;
+    struct log_limit changes, owners, refusals;
+};
+
+struct writers {
+    size_t circuits;
+    struct circuit circuit[];
+};
+
+struct writers *writers_new(const struct config *cfg)
+{
+    struct writers *w = calloc(1, sizeof *w + cfg->circuits * sizeof w->circuit[0]);
+    if (!w)
+        return NULL;
+    w->circuits = cfg->circuits;
+    for (size_t i = 0; i < cfg->circuits; i++) {
+        w->circuit[i].rule = (enum owner_rule)cfg->circuit[i].owner;
+        w->circuit[i].timeout_ms = cfg->circuit[i].owner_timeout * 1000;
+    }
+    return w;
+}
+
+void writers_free(struct writers *w)
+{
+    free(w);
+}
+
+bool writers_allow(const struct writers *w, size_t circuit,
+                   const uint8_t address[static 16], uint64_t now_ms)
+{
+    const struct circuit *c = &w->circuit[circuit];
+    assert(circuit < w->circuits);
+    return owner_allows(&c->owner, c->rule, address, now_ms);
+}
+
+static bool same_setpoint(const struct want *a, const struct want *b)
+{
+    return a->power_w == b->power_w && a->current_da == b->current_da &&
+           memcmp(a->phase_da, b->phase_da, sizeof a->phase_da) == 0 &&
+           a->phase_mode == b->phase_mode && a->enable == b->enable;
+}
+
+/* "7400" or "none". */
+static const char *limit_text(uint32_t value, uint32_t none, char ret[static 12])
+{
+    if (value == none)
+        return "none";
+    snprintf(ret, 12, "%u", value);
+    return ret;
+}
+
+/* Who changed a setpoint, from what, to what. */
+static void log_setpoint(struct circuit *c, int fd, const struct gateway_report *r,
+                         uint64_t now_ms)
+{
+    uint32_t missed;
+    char who[NET_TEXT], was_w[12], is_w[12], was_da[12], is_da[12];
+    if (!log_limit_pass(&c->changes, SETPOINT_LOG_MS, now_ms, &missed))
+        return;
+    log_info("setpoint changed circuit=%zu peer=%s power_w=%s->%s current_da=%s->%s "
+             "enable=%d->%d phase_mode=%u->%u missed=%u",
+             r->circuit + 1, net_peer_text(fd, who),
+             limit_text(r->before.power_w, NA_U32, was_w),
+             limit_text(r->after.power_w, NA_U32, is_w),
+             limit_text(r->before.current_da, NA_U16, was_da),
+             limit_text(r->after.current_da, NA_U16, is_da), r->before.enable,
+             r->after.enable, r->before.phase_mode, r->after.phase_mode, missed);
+}
+
+static void log_owner(struct circuit *c, int fd, size_t number, uint64_t now_ms)
+{
+    uint32_t missed;
+    char who[NET_TEXT];
+    if (log_limit_pass(&c->owners, SETPOINT_LOG_MS, now_ms, &missed))
+        log_info("circuit has a new owner circuit=%zu peer=%s missed=%u", number,
+                 net_peer_text(fd, who), missed);
+}
+
+static void log_refusal(struct circuit *c, int fd, size_t number, uint64_t now_ms)
+{
+    uint32_t missed;
+    char who[NET_TEXT], owner[INET6_ADDRSTRLEN] = "?";
+    if (!log_limit_pass(&c->refusals, REFUSED_LOG_MS, now_ms, &missed))
+        return;
+    inet_ntop(AF_INET6, c->owner.address, owner, sizeof owner);
+    log_warning("write refused, the circuit has an owner circuit=%zu peer=%s owner=%s "
+                "for_s=%" PRIu64 " missed=%u",
+                number, net_peer_text(fd, who),
+                strncmp(owner, "::ffff:", 7) == 0 ? owner + 7 : owner,
+                (c->owner.until_ms - now_ms) / 1000, missed);
+}
+
+void writers_note(struct writers *w, int fd, const uint8_t address[static 16],
+                  const struct gateway_report *r, uint64_t now_ms)
+{
+    if (r->exception == EX_UNIT)
+        return;
+    struct circuit *c = &w->circuit[r->circuit];
+    if (!owner_allows(&c->owner, c->rule, address, now_ms))
+        log_refusal(c, fd, r->circuit + 1, now_ms);
+    else if (r->exception == EX_NONE && c->rule != OWNER_NONE &&
+             owner_wrote(&c->owner, address, now_ms, c->timeout_ms))
+        log_owner(c, fd, r->circuit + 1, now_ms);
+    if (r->wrote && !same_setpoint(&r->before, &r->after))
+        log_setpoint(c, fd, r, now_ms);
+}
