@@ -92,7 +92,7 @@ static struct state_circuit draw_circuit(unsigned number)
     c.where.alone = draw(2);
     for (unsigned i = 0; i < EASEE_CHARGERS_MAX; i++) {
         c.where.product[i] = (uint16_t)draw(0);
-        for (size_t k = 0, len = draw(SERIAL_MAX + 1); k < len; k++)
+        for (size_t k = 0, len = (size_t)draw(SERIAL_MAX + 1); k < len; k++)
             c.where.serial[i][k] = (char)('A' + draw(26));
     }
     c.energy_wh = draw(3) == 0 ? NA_U64 : draw(0);
@@ -162,7 +162,7 @@ static void what_was_saved_comes_back(void **state)
     (void)state;
     for (unsigned round = 0; round < ROUNDS; round++) {
         struct state_circuit saved[CIRCUITS], back[CIRCUITS];
-        size_t count = draw(CIRCUITS + 1), len;
+        size_t count = (size_t)draw(CIRCUITS + 1), len;
         bool trusted = false;
         char *text;
 
