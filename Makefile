@@ -3,18 +3,20 @@
 #   make            build eveccd, evecc and easeesim into build/
 #   make run        a simulated cloud and a gateway on this machine, to try things out
 #   make test       everything that can be checked; its last line counts
-#   make check      unit tests only, seconds
+#   make check      unit tests only, seconds                 make check32: of the core, 32-bit
 #   make lint       format and static analysis
 #   make bench      speed beside libmodbus's own server and a bare echo
 #   make fuzz       every parser for FUZZ_SECONDS (60) each
 #   make docs       the documents made from the tables       make check-docs     are they fresh?
 #   make check-pure the core does no I/O, takes no lock, reads no clock
-#   make install    DESTDIR= PREFIX=/usr/local               make setup, make clean
+#   make install    DESTDIR= PREFIX=/usr/local               make uninstall
+#   make deb        a Debian package, in build/              make setup, make clean
 #
 # SANITIZE=address,undefined, CC=clang, WERROR=1 and V=1 go with most of them; sanitized and
 # clang builds live beside the plain one.
 
 PREFIX       ?= /usr/local
+UNITDIR      ?= $(PREFIX)/lib/systemd/system
 FUZZ_SECONDS ?= 60
 PKG_CONFIG   ?= pkg-config
 
@@ -69,7 +71,7 @@ DOCS  := doc/registers.md:evecc:registers:--format:markdown \
          etc/evecc.conf:docgen/options:conf doc/evecc.conf.5:docgen/options:man
 DOCGENS := $(patsubst tools/docgen/%.c,$B/docgen/%,$(wildcard tools/docgen/*.c))
 OURS  := $(shell git ls-files '*.[ch]' 2>/dev/null || find src include tools tests -name '*.[ch]')
-SCRIPTS := tools/setup .ci/run
+SCRIPTS := tools/setup tools/i386 tools/debian/build tools/debian/root .ci/run
 
 DIRS := $(addprefix $B/,bench cli docgen fuzz sim tests)
 
@@ -160,6 +162,16 @@ check-pure: $(CORE:%=$B/%.o)
 	    $(foreach bad,$(filter-out $(PURE) $(PURE_$m) $(EXPORTS),$(call IMPORTS,$m)),\
 	        echo "$m is not pure: it imports $(bad)" >&2; impure=1;)) test -z "$$impure")
 
+# The core with its tests as on a 32-bit machine; SSE, so that a double is one as on Arm.
+M32 := build/i386/usr/lib/i386-linux-gnu
+check32:
+	@tools/i386 build/i386
+	@+$(MAKE) --no-print-directory B=build-32 CC='$(CC) -m32 -msse2 -mfpmath=sse' \
+	    OBJS='$(CORE:%=build-32/%.o)' DEP_CFLAGS= \
+	    DEP_LIBS='-L$(M32) -Wl,-rpath,$(M32) -lcjson' TEST_LIBS='-lcmocka -lm' \
+	    TESTS='$(sort $(foreach m,$(CORE),$(patsubst tests/unit/%.c,build-32/tests/%,\
+	        $(wildcard tests/unit/test_$m.c tests/unit/test_$m_*.c))))' check
+
 DOC_FILE = $(firstword $(subst :, ,$1))
 GENERATE = $B/$(wordlist 2,9,$(subst :, ,$1))
 docs: $(DOCGENS) $B/evecc
@@ -201,21 +213,41 @@ run-fuzzers: $(FUZZ)
 	        -artifact_prefix=$B/$$name- $B/corpus/$$name \
 	        $$(ls -d tests/fuzz/corpus/$$name 2>/dev/null) || exit 1; done
 
-install: all
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/evecc
-	install $B/eveccd $(DESTDIR)$(PREFIX)/sbin
-	install $B/evecc $B/easeesim $(DESTDIR)$(PREFIX)/bin
-	install -m 644 README.md LICENSE $(wildcard doc/*.md doc/*.csv etc/evecc.conf) \
-	    $(DESTDIR)$(PREFIX)/share/doc/evecc
-	$(foreach page,$(wildcard doc/*.[1-8] tools/easeesim/*.[1-8]),\
-	    install -D -m 644 $(page) \
-	    $(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page));)
+# Everything that is installed, as mode:file:folder.  The configuration is its owner's: it is put
+# there once, and neither replaced nor removed.
+PAGES = $(wildcard doc/*.[1-8] tools/*/*.[1-8])
+INSTALLED = \
+    $(patsubst %,755:%:$(PREFIX)/sbin,$B/eveccd) \
+    $(patsubst %,755:%:$(PREFIX)/bin,$B/evecc $B/easeesim) \
+    $(patsubst %,644:%:$(UNITDIR),$B/eveccd.service etc/eveccd.socket) \
+    $(foreach page,$(PAGES),644:$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))) \
+    $(patsubst %,644:%:$(PREFIX)/share/doc/evecc,README.md LICENSE etc/evecc.conf \
+        $(wildcard doc/*.md doc/*.csv)) \
+    $(patsubst %,644:%:$(PREFIX)/share/doc/evecc/integrations,$(wildcard doc/integrations/*))
+CONF = $(DESTDIR)/etc/evecc/evecc.conf
+
+INSTALLED_FIELDS = $(word $2,$(subst :, ,$1))
+install: all $B/eveccd.service
+	$(foreach i,$(INSTALLED),install -D -m $(call INSTALLED_FIELDS,$i,1) \
+	    -t $(DESTDIR)$(call INSTALLED_FIELDS,$i,3) $(call INSTALLED_FIELDS,$i,2) &&) true
+	test -e $(CONF) || install -D -m 644 etc/evecc.conf $(CONF)
+
+uninstall:
+	rm -f $(foreach i,$(INSTALLED),\
+	    $(DESTDIR)$(call INSTALLED_FIELDS,$i,3)/$(notdir $(call INSTALLED_FIELDS,$i,2)))
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/evecc
+
+$B/eveccd.service: etc/eveccd.service FORCE | $B
+	$(call say,GEN)sed 's|/usr/sbin/|$(PREFIX)/sbin/|' $< >$@
+
+deb: | need
+	@tools/debian/build
 
 clean:
 	rm -rf build build-*
 
 -include $(wildcard $B/*.d $B/tests/*.d $B/bench/*.d $B/docgen/*.d $B/fuzz/*.d $B/sim/*.d \
           $B/cli/*.d)
-.PHONY: all need setup run test check tests need-cmocka check-pure lint lint-format \
+.PHONY: all need setup run test check check32 tests need-cmocka check-pure lint lint-format \
         lint-cppcheck lint-tidy lint-scripts docs check-docs bench run-fuzzers fuzz \
-        install clean FORCE
+        install uninstall deb clean FORCE
