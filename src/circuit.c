@@ -139,7 +139,8 @@ static void settle(struct circuit *c)
     end_wish(c, &c->wishes.confirmed);
 }
 
-/* From now on nothing above what is allowed and sent at this moment. */
+/* From now on nothing above what is allowed and sent at this moment; so hold, too, ends
+ * with the lower of an expired wish and what was sent before it. */
 static void begin_fallback(struct circuit *c)
 {
     c->ceiling = c->choice.target;
@@ -168,6 +169,7 @@ static void check_fallback(struct circuit *c, uint64_t now_ms)
 {
     if (now_ms >= watchdog_at(c)) {
         begin_fallback(c);
+        c->trip_due_ms = watchdog_at(c);
         c->tripped = true;
         c->tripped_at_ms = now_ms;
         c->counts.trips++;
@@ -189,6 +191,11 @@ void circuit_want(struct circuit *c, const struct want *w, uint64_t now_ms)
     /* What was due when this write came is decided first: it cannot undo a watchdog that
      * had to trip before, and one that came in time is in time however late it is looked
      * at. */
+    if (c->tripped && w->fed_at_ms < c->trip_due_ms) {
+        c->tripped = false;
+        c->tripped_at_ms = NEVER;
+        c->want.fed_at_ms = w->fed_at_ms;
+    }
     check_fallback(c, w->fed_at_ms);
     if (w->id > before)
         new_wish(c, w);
@@ -292,7 +299,8 @@ static void confirm(struct circuit *c, uint64_t now_ms)
     c->confirmed = c->sent.amps;
     c->confirmed_known = true;
     c->confirmed_at_ms = now_ms;
-    c->confirmed_seq = c->sent.seq;
+    if (c->sent.whole)
+        c->confirmed_seq = c->sent.seq;
     c->not_confirmed = false;
     c->repeats = 0;
     if (!c->foreign)
@@ -325,10 +333,6 @@ static void check_report(struct circuit *c, uint64_t now_ms)
         c->mismatch_at_ms = NEVER;
         if (c->sent.awaiting || c->sent.unsure)
             confirm(c, now_ms);
-        else if (c->foreign && now_ms >= c->slow_until_ms) {
-            c->foreign = false;
-            c->events |= CIRCUIT_RECOVERED;
-        }
         return;
     }
     /* News from a charger that had not heeded us is worth another try, too. */
@@ -346,6 +350,7 @@ static void verdict_missing(struct circuit *c, uint64_t now_ms)
     if (c->repeats++ == 0)
         return; /* the same once more (reliability F-33) */
     c->not_confirmed = true;
+    c->slow = c->sent.amps;
     c->slow_until_ms = now_ms + SLOW_MS;
     c->events |= CIRCUIT_TIMED_OUT;
 }
@@ -369,6 +374,7 @@ static void overridden(struct circuit *c, uint64_t now_ms)
         return;
     }
     c->foreign = true;
+    c->slow = c->sent.amps;
     c->slow_until_ms = now_ms + SLOW_MS;
 }
 
@@ -380,6 +386,12 @@ static void refuse_again(struct circuit *c, uint64_t now_ms)
         return;
     c->refused_wish = c->want.id;
     end_wish(c, &c->wishes.rejected);
+}
+
+/* Our value has held since the last interference. */
+static uint64_t recovered_at(const struct circuit *c)
+{
+    return c->foreign && circuit_settled(c) ? c->slow_until_ms : NEVER;
 }
 
 void circuit_decide(struct circuit *c, uint64_t now_ms)
@@ -409,6 +421,11 @@ void circuit_decide(struct circuit *c, uint64_t now_ms)
         apply_ceiling(c);
     refuse_again(c, now_ms);
     settle(c);
+    if (now_ms >= recovered_at(c)) {
+        c->foreign = false;
+        c->reasserted = 0;
+        c->events |= CIRCUIT_RECOVERED;
+    }
 }
 
 /* ---- what to send, and when ---- */
@@ -476,7 +493,7 @@ static uint64_t own_send_at(const struct circuit *c)
         at = later(at, c->refused_for_good && c->refused_wish == c->want.id
                            ? NEVER
                            : c->refused_until_ms);
-    if (c->sent.known && amps_equal(next, c->sent.amps))
+    if (c->sent.unsure && amps_equal(next, c->slow))
         at = later(at, c->slow_until_ms);
     if (c->cfg.phase.phases_wired == PHASES && !c->observed)
         at = later(at, c->grid_wait_until_ms);
@@ -512,14 +529,18 @@ static void start_setpoint(struct circuit *c, struct amps next, uint64_t now_ms)
 {
     struct circuit_sent *s = &c->sent;
 
-    if (!s->unsure)
-        s->before = s->amps;
+    /* Where it is not known which of two the charger has, it may carry the higher. */
+    for (unsigned i = 0; i < PHASES; i++)
+        if (!s->unsure || s->before.l[i] < s->amps.l[i])
+            s->before.l[i] = s->amps.l[i];
     s->amps = next;
     s->known = true;
     s->unsure = s->awaiting = s->renewing = false;
     s->wish = c->want.id;
     s->wished_at_ms = c->want.accepted_at_ms;
     s->seq = c->want.seq;
+    s->whole = !circuit_wish_replaced(c) && c->choice.binding != BINDING_PHASE_DWELL &&
+               amps_equal(next, c->choice.target);
     s->at_ms = s->lives_from_ms = now_ms;
     s->renewed_at_ms = 0;
     s->ttl_min = circuit_ttl(c, next);
@@ -528,6 +549,8 @@ static void start_setpoint(struct circuit *c, struct amps next, uint64_t now_ms)
     if (!amps_equal(next, circuit_nudged(c, c->nudge)))
         c->nudge = (struct amps){{0}};
     phase_applied(&s->phases, next, now_ms);
+    if (c->choice.switching && phase_count(next) == 0)
+        phase_pausing(&s->phases);
 }
 
 static void start_write(struct circuit *c, struct budgets *b, uint64_t now_ms,
@@ -542,6 +565,7 @@ static void start_write(struct circuit *c, struct budgets *b, uint64_t now_ms,
         start_setpoint(c, circuit_next_amps(c), now_ms);
     c->sent.ticks = 0;
     c->sent.early = 0;
+    c->sent.answered = false;
     c->writing = true;
     *ret = (struct request){.kind = REQUEST_SET,
                             .amps = c->sent.amps,
@@ -619,21 +643,26 @@ bool circuit_next(struct circuit *c, struct budgets *b, uint64_t now_ms,
     return false;
 }
 
-uint64_t circuit_wake(struct circuit *c, const struct budgets *b, uint64_t now_ms)
+uint64_t circuit_decide_at(const struct circuit *c)
 {
-    struct request unused;
-    uint64_t at;
+    uint64_t at = earlier(earlier(watchdog_at(c), expiry_at(c)), recovered_at(c));
 
-    circuit_decide(c, now_ms);
-    at = earlier(circuit_send_at(c, b, now_ms), read_at(c, b, now_ms, &unused));
-    at = earlier(at, earlier(watchdog_at(c), expiry_at(c)));
-    at = earlier(at, c->want.id != 0 ? circuit_renew_wake(c) : NEVER);
-    at = earlier(at, c->want.id != 0 ? c->choice.again_at_ms : NEVER);
+    if (c->want.id != 0)
+        at = earlier(at, earlier(circuit_renew_wake(c), c->choice.again_at_ms));
     if (c->sent.awaiting)
         at = earlier(at, c->sent.accepted_at_ms + VERDICT_MS);
     if (c->mismatch_at_ms != NEVER)
         at = earlier(at, c->mismatch_at_ms + MISMATCH_MS);
     return at;
+}
+
+uint64_t circuit_wake(struct circuit *c, const struct budgets *b, uint64_t now_ms)
+{
+    struct request unused;
+
+    circuit_decide(c, now_ms);
+    return earlier(circuit_decide_at(c), earlier(circuit_send_at(c, b, now_ms),
+                                                 read_at(c, b, now_ms, &unused)));
 }
 
 /* ---- how it ended ---- */
@@ -646,8 +675,8 @@ static void refused(struct circuit *c, enum err err, uint64_t now_ms)
     c->refused_for_good = err == ERR_BAD_REQUEST || err == ERR_REJECTED;
     if (err == ERR_FORBIDDEN)
         c->retry_at_ms = c->refused_until_ms;
-    if (err == ERR_NOT_FOUND)
-        c->lost = err;
+    if (err == ERR_NOT_FOUND) /* to be looked up again */
+        circuit_lost(c, err);
     c->events |= CIRCUIT_REFUSED;
     if (c->want.id == c->sent.wish)
         end_wish(c, &c->wishes.rejected);
@@ -709,6 +738,24 @@ static void judge_sent(struct circuit *c, bool accepted, uint64_t now_ms)
     c->sent = c->undo;
 }
 
+/* The answer to a settings POST names no ticks, and now and then they differ a little;
+ * charger and command are what remains then (easee-api 3.2, 7.2). */
+static bool may_be(int64_t sent, int64_t answered)
+{
+    int64_t apart = sent > answered ? sent - answered : answered - sent;
+
+    return sent == 0 || answered == 0 || apart <= TICKS_APART;
+}
+
+/* A verdict that overtook the cloud's answer is for what was sent, or for what was sent
+ * before. */
+static bool early_is_ours(const struct circuit *c)
+{
+    if (c->sent.ticks != 0 && c->sent.early_ticks != 0)
+        return may_be(c->sent.ticks, c->sent.early_ticks);
+    return !c->undo.awaiting;
+}
+
 static void set_done(struct circuit *c, struct budgets *b, const struct outcome *o,
                      uint64_t now_ms)
 {
@@ -721,8 +768,6 @@ static void set_done(struct circuit *c, struct budgets *b, const struct outcome 
     }
     c->failures = 0;
     c->retry_at_ms = 0;
-    if (c->lost == ERR_NOT_FOUND)
-        c->lost = ERR_OK;
     c->sent.ticks = o->ticks;
     if (c->sent.renewing) {
         circuit_renew_done(c);
@@ -733,8 +778,10 @@ static void set_done(struct circuit *c, struct budgets *b, const struct outcome 
         c->sent.readback_at_ms =
             now_ms + (c->live ? READBACK_LIVE_MS : READBACK_FIRST_MS);
     }
-    if (c->sent.early != 0)
+    if (c->sent.early != 0 && early_is_ours(c)) {
+        c->sent.answered = true;
         judge_sent(c, c->sent.early > 0, now_ms);
+    }
 }
 
 static void readback_done(struct circuit *c, struct budgets *b, const struct outcome *o,
@@ -800,28 +847,30 @@ void circuit_stream(struct circuit *c, bool live, uint64_t now_ms)
         c->heard_at_ms[i] = now_ms;
 }
 
-/* The answer to a settings POST names no ticks, and now and then they differ a little;
- * charger and command are what remains then (easee-api 3.2, 7.2). */
-static bool may_be(int64_t sent, int64_t answered)
+/* One verdict is due for each call: on its heels, or whenever it comes with our ticks. */
+static bool is_expected(const struct circuit *c, const struct verdict *v, uint64_t now_ms)
 {
-    int64_t apart = sent > answered ? sent - answered : answered - sent;
+    const struct circuit_sent *s = &c->sent;
 
-    return sent == 0 || answered == 0 || apart <= TICKS_APART;
+    if (v->command != COMMAND_CIRCUIT_CURRENT || v->charger != 0 || !s->known ||
+        s->answered || !may_be(s->ticks, v->ticks))
+        return false;
+    return c->writing || (s->ticks != 0 && s->ticks == v->ticks) ||
+           now_ms < later(s->at_ms, s->renewed_at_ms) + VERDICT_MS;
 }
 
 void circuit_verdict(struct circuit *c, const struct verdict *v, uint64_t now_ms)
 {
-    bool ours = v->command == COMMAND_CIRCUIT_CURRENT && v->charger == 0 &&
-                (c->writing || ((c->sent.awaiting || c->sent.renewing) &&
-                                may_be(c->sent.ticks, v->ticks)));
-
-    if (!ours) {
+    if (!is_expected(c, v, now_ms)) {
         c->counts.foreign_commands++;
         c->events |= CIRCUIT_FOREIGN_COMMAND;
     } else if (c->writing) {
         c->sent.early = v->accepted ? 1 : -1;
+        c->sent.early_ticks = v->ticks;
     } else {
-        judge_sent(c, v->accepted, now_ms);
+        c->sent.answered = true;
+        if (c->sent.awaiting || c->sent.renewing || (c->sent.unsure && v->accepted))
+            judge_sent(c, v->accepted, now_ms);
     }
     circuit_decide(c, now_ms);
 }

@@ -95,6 +95,8 @@ static uint32_t capabilities(const struct circuit *c)
         bits |= CAPABILITY_ALONE;
     if (c->cfg.deadman_min != 0)
         bits |= CAPABILITY_CLOUD_TTL;
+    if (c->live)
+        bits |= CAPABILITY_LIVE_STREAM;
     if (c->charger[0].offline_da[0] != NA_U16)
         bits |= CAPABILITY_OFFLINE_FALLBACK;
     if (c->charger[0].authorisation_required == 1)
@@ -164,7 +166,7 @@ static enum stage stage(const struct circuit *c)
     if (c->refused_wish == c->want.id && c->refused_until_ms != 0 &&
         amps_equal(circuit_next_amps(c), c->refused))
         return STAGE_REFUSED;
-    if (c->foreign)
+    if (c->foreign && c->sent.unsure && amps_equal(circuit_next_amps(c), c->sent.amps))
         return STAGE_OVERRIDDEN;
     if (circuit_settled(c))
         return effective(c) ? STAGE_EFFECTIVE : STAGE_CONFIRMED;
@@ -185,7 +187,7 @@ static enum binding binding(const struct circuit *c, const struct budgets *b,
 
     if (c->want.id == 0)
         return BINDING_NONE;
-    if (c->foreign)
+    if (c->foreign && c->sent.unsure)
         return BINDING_OTHER_CONTROLLER;
     if (!c->writing && circuit_must_send(c, now_ms) &&
         circuit_send_at(c, b, now_ms) > now_ms)

@@ -12,6 +12,7 @@ struct limit {
 /* What one number of phases allows. */
 struct share {
     uint8_t phases, amps, binding;
+    bool switching;
 };
 
 static void lower(struct limit *l, uint64_t da, enum binding why)
@@ -59,8 +60,8 @@ static struct share share(const struct phase_config *cfg, const struct phase_wis
         lower(&l, one.amps * 10u / PHASES, (enum binding)one.binding);
     }
     if (l.da / 10 >= cfg->min_current_a)
-        return (struct share){(uint8_t)phases, (uint8_t)(l.da / 10), l.binding};
-    return (struct share){0, 0, l.da > 0 ? BINDING_MIN_CURRENT : l.binding};
+        return (struct share){(uint8_t)phases, (uint8_t)(l.da / 10), l.binding, false};
+    return (struct share){0, 0, l.da > 0 ? BINDING_MIN_CURRENT : l.binding, false};
 }
 
 /* The number of phases that the rules want, dwell aside. */
@@ -119,7 +120,7 @@ static struct share hold(const struct phase_config *cfg, const struct phase_memo
                          const struct phase_wish *wish)
 {
     if (mem->last_phases == 1 && !cfg->may_switch)
-        return (struct share){0, 0, BINDING_PHASE_DWELL};
+        return (struct share){0, 0, BINDING_PHASE_DWELL, false};
     return share(cfg, wish, mem->last_phases);
 }
 
@@ -129,7 +130,7 @@ static struct share delayed(const struct phase_config *cfg,
                             struct share wanted, bool idle, uint64_t now_ms,
                             uint64_t *ret_until_ms)
 {
-    struct share meanwhile = {0, 0, BINDING_PHASE_DWELL};
+    struct share meanwhile = {0, 0, BINDING_PHASE_DWELL, true};
     uint64_t until_ms = dwell_end(cfg, mem);
 
     if (now_ms < until_ms)
@@ -181,6 +182,7 @@ void phase_choose(const struct phase_config *cfg, const struct phase_memory *mem
     ret->binding = s.binding;
     ret->again_at_ms = until_ms;
     ret->dwell_until_ms = until_ms;
+    ret->switching = s.switching;
 }
 
 void phase_applied(struct phase_memory *mem, struct amps applied, uint64_t now_ms)
@@ -193,14 +195,20 @@ void phase_applied(struct phase_memory *mem, struct amps applied, uint64_t now_m
         mem->phases = 0;
         return;
     }
-    if (mem->last_phases != 0 && mem->last_phases != phases) {
+    if (mem->last_phases != 0 && (mem->last_phases != phases || mem->switching)) {
         mem->switched_at_ms[mem->next] = now_ms;
         mem->next = (uint8_t)((mem->next + 1) % PHASE_SWITCHES_MAX);
         if (mem->held < PHASE_SWITCHES_MAX)
             mem->held++;
     }
+    mem->switching = false;
     mem->phases = phases;
     mem->last_phases = phases;
+}
+
+void phase_pausing(struct phase_memory *mem)
+{
+    mem->switching = true;
 }
 
 unsigned phase_count(struct amps a)

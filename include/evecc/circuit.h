@@ -96,8 +96,11 @@ struct circuit_sent {
     bool known, unsure;
     bool awaiting; /* accepted by the cloud, not confirmed by the charger yet */
     uint8_t readbacks;
-    int8_t early; /* verdict that came before the cloud's answer: 0 none, 1 accepted, -1
-                     rejected */
+    int8_t early; /* verdict that came before the cloud's answer: 0 none, 1 yes, -1 no */
+    int64_t early_ticks;
+    bool answered; /* by the charger, with a verdict */
+    bool
+        whole; /* it is all that the wish asks for, not a step on the way or a fallback */
     uint16_t seq;
     int64_t ticks;           /* of the command it became; 0: not told */
     uint64_t wish;           /* want.id it stands for, */
@@ -136,7 +139,7 @@ struct circuit {
     struct phase_choice choice;
     bool tripped, expired; /* the watchdog, the validity: the fallback is in force */
     struct amps ceiling;   /* what was allowed when the fallback began: it never raises */
-    uint64_t tripped_at_ms;
+    uint64_t tripped_at_ms, trip_due_ms;
     uint32_t clears, resends, refreshes; /* of struct want, as seen last */
 
     struct circuit_sent sent, undo; /* what left last; what was so before it */
@@ -158,7 +161,8 @@ struct circuit {
     /* verdict */
     bool not_confirmed;
     uint8_t repeats;        /* of a setpoint that was not confirmed */
-    uint64_t slow_until_ms; /* the same value is not sent again before */
+    uint64_t slow_until_ms; /* `slow`, which nobody heeded, is not sent again before */
+    struct amps slow;
 
     /* errors */
     enum err result;
@@ -232,6 +236,10 @@ bool circuit_next(struct circuit *c, struct budgets *b, uint64_t now_ms,
 
 /* When circuit_next() may have something to do, if nothing new is learned; NEVER. */
 uint64_t circuit_wake(struct circuit *c, const struct budgets *b, uint64_t now_ms);
+
+/* The part of circuit_wake() that needs no call: when something is decided by time alone.
+ */
+uint64_t circuit_decide_at(const struct circuit *c);
 
 /* A request ended.  ERR_UNAUTHORISED and ERR_BLOCKED: it did not count, ask again later.
  */

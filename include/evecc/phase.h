@@ -46,7 +46,8 @@ struct phase_memory {
     uint64_t paused_since_ms; /* 0/0/0 is in force since; only while phases == 0 */
     uint8_t phases;           /* of what was applied last: 0, 1, 3 */
     uint8_t last_phases;      /* the last that was not 0; 0: none yet */
-    uint8_t next, held;       /* ring */
+    bool switching;     /* the pause in force was begun to change the number of phases */
+    uint8_t next, held; /* ring */
 };
 
 /* The limits that a wish comes down to. */
@@ -67,6 +68,7 @@ struct phase_choice {
     uint16_t requested_da[PHASES];
     uint8_t requested_phases; /* 0, 1, 3 */
     uint8_t binding;          /* enum binding */
+    bool switching;           /* target is the pause before a change of phases */
 };
 
 /* The most that WISH allows now, under CFG and what MEM says was applied before.  IDLE:
@@ -78,6 +80,12 @@ void phase_choose(const struct phase_config *cfg, const struct phase_memory *mem
 /* APPLIED left for the charger at NOW_MS: counts a change of the number of phases and
  * starts its dwell.  A pause is not a change; 1 -> 0 -> 3 is one. */
 void phase_applied(struct phase_memory *mem, struct amps applied, uint64_t now_ms);
+
+/* What was applied last is a pause that phase_choose() wanted before a change of phases.
+ * Should the charger go back to the number it had, it will have been switched for
+ * nothing: that counts as a change, or a limit around the threshold could pause it every
+ * minute. */
+void phase_pausing(struct phase_memory *mem);
 
 /* How many phases carry current in A: 0, 1 or 3. */
 unsigned phase_count(struct amps a);

@@ -608,7 +608,7 @@ static void failures(void **state)
         {"not reached",    ERR_CONNECT,      0,   700,          1300,         false},
         {"not understood", ERR_PARSE,        200, 15 * SECONDS, 31 * SECONDS, false},
         {"403",            ERR_FORBIDDEN,    403, 1 * HOURS,    1 * HOURS,    true },
-        {"404",            ERR_NOT_FOUND,    404, 15 * MINUTES, 15 * MINUTES, true },
+        {"404",            ERR_NOT_FOUND,    404, NEVER,        NEVER,        true },
         {"400",            ERR_BAD_REQUEST,  400, NEVER,        NEVER,        true },
     };
 
@@ -636,6 +636,28 @@ static void failures(void **state)
             fail_msg("%s: again after %llu ms", rows[i].comment,
                      (unsigned long long)(t.now_ms - failed_ms));
     }
+}
+
+/* A circuit that is gone is looked up again before anything more is sent to it. */
+static void not_found_asks_for_a_lookup(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start_at(&t, 4200, 6);
+    wish_w(&t, 7400);
+    expect_set(&t, 10, 10, 10);
+    done(&t, REQUEST_SET, ERR_NOT_FOUND, 404);
+    assert_false(t.c.found);
+    assert_true(status(&t)->faults & FAULT_NOT_FOUND);
+    for (unsigned i = 0; i < 20; i++) {
+        later_by(&t, 31 * SECONDS);
+        wish_w(&t, 7400 + i * 700);
+        assert_int_equal(circuit_press(&t.c, &t.b, t.now_ms), 0);
+    }
+    circuit_found(&t.c, 1, true, t.now_ms);
+    assert_false(status(&t)->faults & FAULT_NOT_FOUND);
+    expect_set(&t, 16, 16, 16);
 }
 
 static void backoff_grows_to_five_minutes(void **state)
@@ -1351,6 +1373,158 @@ static void a_renewal_is_no_change(void **state)
     assert_false(t.c.sent.unsure);
 }
 
+/* An alternation around the threshold must not pause the car every minute. */
+static void a_change_given_up_counts_as_one(void **state)
+{
+    struct bench t;
+    unsigned pauses = 0;
+
+    (void)state;
+    start(&t);
+    wish_w(&t, 4100);
+    expect_set(&t, 16, 0, 0);
+    done(&t, REQUEST_SET, ERR_OK, 200);
+    report(&t, 16, 0, 0);
+    for (unsigned i = 0; i < 90; i++) { /* an hour */
+        struct request r;
+
+        wish_w(&t, i % 2 == 0 ? 4200 : 4100);
+        for (unsigned s = 0; s < 40; s++) {
+            later_by(&t, 1 * SECONDS);
+            if (circuit_next(&t.c, &t.b, t.now_ms, &r) && r.kind == REQUEST_SET) {
+                pauses += phase_count(r.amps) == 0;
+                done(&t, REQUEST_SET, ERR_OK, 200);
+                report(&t, r.amps.l[0], r.amps.l[1], r.amps.l[2]);
+            }
+        }
+    }
+    assert_in_range(pauses, 1, 6);
+    assert_true(status(&t)->progress.phase_switches_24h >= pauses - 1);
+}
+
+static void a_slow_retry_is_for_its_value_only(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start(&t);
+    wish_w(&t, 11040);
+    for (unsigned i = 0; i < 2; i++) { /* nobody confirms 16 A */
+        later_by(&t, 31 * SECONDS);
+        expect_set(&t, 16, 16, 16);
+        done(&t, REQUEST_SET, ERR_OK, 200);
+        later_by(&t, 20 * SECONDS);
+        circuit_decide(&t.c, t.now_ms);
+    }
+    assert_true(status(&t)->faults & FAULT_NOT_CONFIRMED);
+    later_by(&t, 31 * SECONDS);
+    wish_w(&t, 4200);
+    expect_set(&t, 6, 6, 6);
+    done(&t, REQUEST_SET, ERR_TIMEOUT, 0);
+    later_by(&t, 16 * SECONDS);
+    expect_set(&t, 6, 6, 6);
+}
+
+/* What overtakes the answer to the second call may be the verdict on the first. */
+static void a_verdict_is_for_its_own_call(void **state)
+{
+    struct bench t;
+    struct outcome second = {.kind = REQUEST_SET,
+                             .http_status = 202,
+                             .retry_after_s = -1,
+                             .ticks = 9000000000};
+
+    (void)state;
+    start(&t);
+    wish_w(&t, 11040);
+    expect_set(&t, 16, 16, 16);
+    second.ticks = 1000000000;
+    circuit_done(&t.c, &t.b, &second, t.now_ms);
+    later_by(&t, 16 * SECONDS);
+    wish_w(&t, 4200);
+    expect_set(&t, 6, 6, 6);
+    circuit_verdict(
+        &t.c, &(struct verdict){.command = 22, .accepted = true, .ticks = 1000000000},
+        t.now_ms);
+    second.ticks = 9000000000;
+    circuit_done(&t.c, &t.b, &second, t.now_ms);
+    assert_int_equal(status(&t)->progress.stage, STAGE_ACCEPTED);
+    circuit_verdict(
+        &t.c, &(struct verdict){.command = 22, .accepted = true, .ticks = 9000000000},
+        t.now_ms);
+    assert_int_equal(status(&t)->progress.stage, STAGE_CONFIRMED);
+    assert_int_equal(t.c.counts.foreign_commands, 0);
+}
+
+/* The report may come first; the verdict that follows is ours all the same, the next is
+ * not. */
+static void a_late_verdict_is_not_foreign(void **state)
+{
+    static const struct verdict verdict = {.command = 22, .accepted = true};
+    struct bench t;
+
+    (void)state;
+    start(&t);
+    wish_w(&t, 7400);
+    expect_set(&t, 10, 10, 10);
+    done(&t, REQUEST_SET, ERR_OK, 200);
+    later_by(&t, 500);
+    report(&t, 10, 10, 10);
+    circuit_verdict(&t.c, &verdict, t.now_ms);
+    assert_int_equal(t.c.counts.foreign_commands, 0);
+    circuit_verdict(&t.c, &verdict, t.now_ms);
+    assert_int_equal(t.c.counts.foreign_commands, 1);
+}
+
+/* 7302 names commands whose own value was confirmed, not a pause on the way or a
+ * fallback. */
+static void confirmed_sequence_is_of_the_whole_wish(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start(&t);
+    wish_w(&t, 3000);
+    expect_set(&t, 13, 0, 0);
+    done(&t, REQUEST_SET, ERR_OK, 200);
+    report(&t, 13, 0, 0);
+    assert_int_equal(status(&t)->progress.confirmed_seq, 101);
+    later_by(&t, 601 * SECONDS);
+    wish_w(&t, 11040);
+    expect_set(&t, 0, 0, 0);
+    done(&t, REQUEST_SET, ERR_OK, 200);
+    report(&t, 0, 0, 0);
+    assert_int_equal(status(&t)->progress.confirmed_seq, 101);
+    assert_int_equal(status(&t)->progress.stage, STAGE_WAITING);
+    later_by(&t, 61 * SECONDS);
+    expect_set(&t, 16, 16, 16);
+    done(&t, REQUEST_SET, ERR_OK, 200);
+    report(&t, 16, 16, 16);
+    assert_int_equal(status(&t)->progress.confirmed_seq, 102);
+}
+
+/* Fed before the deadline and looked at after it: in time. */
+static void a_feed_is_in_time_however_late_it_is_taken(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start(&t);
+    t.want.watchdog_s = 10;
+    t.want.fallback_action = FALLBACK_PAUSE;
+    wish_w(&t, 7400);
+    expect_set(&t, 10, 10, 10);
+    done(&t, REQUEST_SET, ERR_OK, 200);
+    report(&t, 10, 10, 10);
+    t.want.fed_at_ms = t.now_ms + 9999;
+    t.now_ms += 10000;
+    circuit_decide(&t.c, t.now_ms);
+    assert_true(t.c.tripped);
+    circuit_want(&t.c, &t.want, t.now_ms);
+    assert_false(t.c.tripped);
+    assert_int_equal(status(&t)->progress.target.l[0], 10);
+}
+
 static void start_boost(void **state)
 {
     struct circuit_config cfg = config();
@@ -1468,6 +1642,13 @@ int main(void)
         cmocka_unit_test(no_time_to_live_without_a_neighbour),
         cmocka_unit_test(a_lapsed_setpoint_is_sent_again),
         cmocka_unit_test(a_renewal_is_no_change),
+        cmocka_unit_test(not_found_asks_for_a_lookup),
+        cmocka_unit_test(a_change_given_up_counts_as_one),
+        cmocka_unit_test(a_slow_retry_is_for_its_value_only),
+        cmocka_unit_test(a_verdict_is_for_its_own_call),
+        cmocka_unit_test(a_late_verdict_is_not_foreign),
+        cmocka_unit_test(confirmed_sequence_is_of_the_whole_wish),
+        cmocka_unit_test(a_feed_is_in_time_however_late_it_is_taken),
         cmocka_unit_test(start_boost),
         cmocka_unit_test(observing),
         cmocka_unit_test(a_lost_circuit),

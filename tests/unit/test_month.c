@@ -96,8 +96,10 @@ struct place {
     struct call write, read;
 
     struct want want;
-    uint64_t write_at_ms; /* when the client writes next */
-    unsigned burst;       /* writes still to come at 10 Hz */
+    uint64_t write_at_ms;  /* when the client writes next */
+    uint64_t lookup_at_ms; /* when a circuit that was lost is found again; NEVER */
+    unsigned chargers;
+    unsigned burst; /* writes still to come at 10 Hz */
     unsigned id;
     uint64_t ids; /* wishes accepted so far */
 
@@ -322,9 +324,10 @@ static void book_held(struct place *p, struct amps a, uint64_t sent_at_ms)
         p->held_phases = phases;
         p->single_left_ms = NEVER;
     }
-    /* Repeating it changes nothing for the car. */
-    if (!p->held_known || p->held_unsure || !amps_equal(p->held, a))
-        p->held_at_ms = sent_at_ms;
+    /* Repeating what is confirmed changes nothing for the car. */
+    if (p->held_known && !p->held_unsure && amps_equal(p->held, a))
+        return;
+    p->held_at_ms = sent_at_ms;
     p->held = a;
     p->held_known = true;
     p->held_unsure = true; /* until confirmed */
@@ -673,6 +676,8 @@ static void end_call(struct place *p, struct call *call)
             observe(p, charger, (uint16_t)(111 + i), call->seen.l[i], call->seen_ms);
     }
     circuit_done(&p->circuit, &m.budgets, o, m.now_ms);
+    if (!p->circuit.found && p->lookup_at_ms == NEVER)
+        p->lookup_at_ms = m.now_ms + 15 * MINUTES;
     p->wake_ms = 0;
 }
 
@@ -787,6 +792,11 @@ static void happen(struct place *p)
     if (p->read.out && m.now_ms >= p->read.done_at_ms)
         end_call(p, &p->read);
     watch(p);
+    if (m.now_ms >= p->lookup_at_ms) {
+        p->lookup_at_ms = NEVER;
+        circuit_found(&p->circuit, p->chargers, p->chargers == 1, m.now_ms);
+        p->wake_ms = 0;
+    }
     if (m.now_ms >= p->write_at_ms) {
         client_writes(p);
         plan_write(p);
@@ -803,6 +813,7 @@ static uint64_t next_of(struct place *p, bool usable)
     uint64_t at = least(least(p->write_at_ms, p->device.lapses_at_ms),
                         least(p->device.coming_at_ms, p->device.foreign_at_ms));
 
+    at = least(at, p->lookup_at_ms);
     p->wake_ms = circuit_wake(&p->circuit, &m.budgets, m.now_ms);
     CHECK(!usable || p->wake_ms > m.now_ms, "circuit %u: wakes without anything to do",
           p->id);
@@ -891,6 +902,8 @@ static void set_up(uint32_t seed)
                                     .swallows = below(2) == 0,
                                     .foreign_at_ms = m.now_ms + between(0, 2 * DAYS)};
         p->single_left_ms = NEVER;
+        p->lookup_at_ms = NEVER;
+        p->chargers = chargers;
         p->write_at_ms = m.now_ms + between(0, 2 * HOURS);
         random_limits(&p->want);
         circuit_init(&p->circuit, &cfg, seed + i);
