@@ -110,6 +110,7 @@ struct place {
     struct amps held; /* left and was not surely lost */
     uint64_t held_at_ms;
     bool held_known, held_unsure;
+    bool renewing; /* what is out only renews the time-to-live */
     unsigned held_phases;    /* last number that was not 0 */
     uint64_t single_left_ms; /* a pause after one phase began; NEVER */
     uint64_t switched_ms[64];
@@ -324,8 +325,8 @@ static void book_held(struct place *p, struct amps a, uint64_t sent_at_ms)
         p->held_phases = phases;
         p->single_left_ms = NEVER;
     }
-    /* Repeating what is confirmed changes nothing for the car. */
-    if (p->held_known && !p->held_unsure && amps_equal(p->held, a))
+    /* A renewal of the time-to-live changes nothing for the car. */
+    if (p->renewing)
         return;
     p->held_at_ms = sent_at_ms;
     p->held = a;
@@ -735,6 +736,7 @@ static void check_set(struct place *p, const struct circuit_sent *before,
           "time-to-live %u", r->ttl_min);
     renewal = before->known && !before->unsure && amps_equal(before->amps, r->amps);
     m.renewals += renewal;
+    p->renewing = renewal;
     if (p->held_known && !p->held_unsure && !before->unsure)
         CHECK((press >= 2) == lower, "circuit %u: press %u, decrease %d", p->id, press,
               lower);
