@@ -75,7 +75,7 @@ static uint32_t faults(const struct circuit *c)
     for (unsigned i = 0; i < c->chargers; i++)
         faults |= charger_faults(&c->charger[i]);
     if (c->lost != ERR_OK)
-        faults |= FAULT_NOT_FOUND;
+        faults |= c->lost == ERR_CONFIG ? FAULT_CONFIGURATION : FAULT_NOT_FOUND;
     if (c->foreign)
         faults |= FAULT_FOREIGN_CONTROL;
     if (c->not_confirmed)
@@ -204,11 +204,26 @@ static enum binding binding(const struct circuit *c, const struct budgets *b,
     return theirs != BINDING_NONE ? theirs : c->choice.binding;
 }
 
+/* When a setpoint can leave: the one that waits, or an ordinary decrease if one were
+ * wanted. */
+static uint64_t may_send_at(const struct circuit *c, const struct budgets *b,
+                            uint64_t now_ms)
+{
+    uint64_t at = circuit_must_send(c, now_ms) ? circuit_send_at(c, b, now_ms) : NEVER;
+
+    if (at != NEVER)
+        return at;
+    at = c->sent.at_ms != NEVER ? c->sent.at_ms + c->cfg.decrease_interval_ms : 0;
+    return later(later(at, c->retry_at_ms),
+                 now_ms + later(budgets_wait_ms(b, BUDGET_WRITE, now_ms, false),
+                                budget_wait_ms(&c->own, now_ms, false)));
+}
+
 static void fill_progress(const struct circuit *c, const struct budgets *b,
                           uint64_t now_ms, struct progress *p)
 {
     const struct budget *write = &b->of[BUDGET_WRITE];
-    uint64_t at = circuit_send_at(c, b, now_ms);
+    uint64_t at = may_send_at(c, b, now_ms);
 
     memset(p, 0, sizeof *p);
     p->wish_id = c->want.id;
@@ -216,7 +231,7 @@ static void fill_progress(const struct circuit *c, const struct budgets *b,
     p->confirmed_at_ms = c->confirmed_at_ms;
     p->tripped_at_ms = c->tripped ? c->tripped_at_ms : NEVER;
     p->dwell_until_ms = c->want.id != 0 ? c->choice.dwell_until_ms : NEVER;
-    p->next_call_at_ms = at != NEVER && at > now_ms ? at : NEVER;
+    p->next_call_at_ms = at > now_ms ? at : NEVER;
     p->backoff_until_ms = later(later(write->paused_until_ms, c->retry_at_ms),
                                 b->of[BUDGET_ALL].paused_until_ms);
     if (p->backoff_until_ms <= now_ms)

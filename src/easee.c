@@ -148,7 +148,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 
 /* ---- start and end ---- */
 
-static bool is_loopback(const char *host)
+bool easee_is_loopback(const char *host)
 {
     struct in_addr v4;
 
@@ -174,7 +174,7 @@ static bool url_is_safe(const char *url)
                 curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
                 curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
                 (strcmp(scheme, "https") == 0 ||
-                 (strcmp(scheme, "http") == 0 && is_loopback(host))) &&
+                 (strcmp(scheme, "http") == 0 && easee_is_loopback(host))) &&
                 !url_has(u, CURLUPART_USER) && !url_has(u, CURLUPART_PASSWORD) &&
                 !url_has(u, CURLUPART_QUERY) && !url_has(u, CURLUPART_FRAGMENT);
 

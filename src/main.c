@@ -200,14 +200,16 @@ static bool take_signals(struct daemon *d)
 /* The service manager's watchdog is fed only while both threads move. */
 static void feed_watchdog(struct daemon *d, uint64_t now_ms)
 {
+    uint64_t moved_ms = sync_progress_ms(d->sync);
+
     if (now_ms < d->notify_at_ms)
         return;
     d->notify_at_ms = now_ms + d->watchdog_ms;
-    if (now_ms - sync_progress_ms(d->sync) < STALL_MS)
+    if (now_ms < moved_ms + STALL_MS)
         sys_notify("WATCHDOG=1");
     else
         log_error("the cloud thread has not moved for %" PRIu64 " s",
-                  (now_ms - sync_progress_ms(d->sync)) / 1000);
+                  (now_ms - moved_ms) / 1000);
 }
 
 static int wait_ms(const struct daemon *d, uint64_t now_ms)

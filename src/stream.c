@@ -153,12 +153,6 @@ bool stream_take(struct stream *s, struct stream_event *ret)
 
 /* ---- where to connect ---- */
 
-static bool is_loopback(const char *host)
-{
-    return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
-           strncmp(host, "127.", 4) == 0;
-}
-
 static bool take_part(CURLU *u, CURLUPart part, unsigned flags, char *ret, size_t size)
 {
     char *text = NULL;
@@ -186,7 +180,7 @@ static bool parse_target(const char *url, struct target *ret)
     if (good) {
         t.tls = strcmp(scheme, "https") == 0;
         t.port = (uint16_t)strtoul(port, NULL, 10);
-        good = t.tls || (strcmp(scheme, "http") == 0 && is_loopback(t.host));
+        good = t.tls || (strcmp(scheme, "http") == 0 && easee_is_loopback(t.host));
         len = strlen(t.path);
         if (take_part(u, CURLUPART_QUERY, 0, query, sizeof query))
             good = good && (size_t)snprintf(t.path + len, sizeof t.path - len, "?%s",

@@ -110,17 +110,21 @@ static bool start_request(struct sync *s, size_t i, const struct request *r)
     return sync_start_job(s, &job, path, post);
 }
 
-static void start_next(struct sync *s, size_t i, uint64_t now_ms)
+/* True when a request of circuit I was started. */
+static bool start_next(struct sync *s, size_t i, uint64_t now_ms)
 {
     struct circuit *c = &s->unit[i].circuit;
     struct request r;
 
-    if (!circuit_next(c, &s->budgets, now_ms, &r) || start_request(s, i, &r))
-        return;
+    if (!circuit_next(c, &s->budgets, now_ms, &r))
+        return false;
+    if (start_request(s, i, &r))
+        return true;
     circuit_done(
         c, &s->budgets,
         &(struct outcome){.kind = r.kind, .err = ERR_CONNECT, .retry_after_s = -1},
         now_ms);
+    return false;
 }
 
 /* The circuit whose setpoint is the most pressing, in turn among equals; s->units: none.
@@ -144,14 +148,15 @@ static size_t most_pressing(struct sync *s, uint64_t now_ms)
 
 static void start_requests(struct sync *s, uint64_t now_ms)
 {
-    size_t i;
+    size_t i, first = s->read_turn;
 
     while (easee_room(s->easee) > 0 && (i = most_pressing(s, now_ms)) < s->units) {
         s->turn = i + 1;
         start_next(s, i, now_ms);
     }
     for (i = 0; i < s->units && easee_room(s->easee) > SYNC_READ_ROOM; i++)
-        start_next(s, i, now_ms);
+        if (start_next(s, (first + i) % s->units, now_ms))
+            s->read_turn = (first + i + 1) % s->units;
 }
 
 /* ---- taking answers ---- */
@@ -248,6 +253,8 @@ static void request_done(struct sync *s, const struct job *job,
     if (o.err != ERR_OK)
         sync_note_error(s, what[o.kind], o.err, r->http_status, detail, now_ms);
     circuit_done(&u->circuit, &s->budgets, &o, now_ms);
+    if (!u->circuit.found)
+        sync_lost(u, now_ms);
 }
 
 static void count_reply(struct sync *s, const struct job *job,
@@ -331,17 +338,21 @@ static int wait_ms(struct sync *s, uint64_t now_ms)
     bool able =
         session_usable(&s->session, now_ms) && easee_room(s->easee) > SYNC_READ_ROOM;
     const struct budget *write = &s->budgets.of[BUDGET_WRITE];
-    uint64_t at = earlier(now_ms + WAIT_MAX_MS, session_wake(&s->session, now_ms));
+    uint64_t at = now_ms + WAIT_MAX_MS;
 
+    if (easee_room(s->easee) > 0)
+        at = earlier(at, session_wake(&s->session, now_ms));
     if (budget_left(write, now_ms) + write->rule[0].reserve < write->rule[0].calls)
         at = earlier(at, now_ms + COUNTDOWN_MS);
     at = earlier(at, s->stream_retry_at_ms);
     for (size_t i = 0; i < s->units; i++) {
-        uint64_t wake = earlier(circuit_wake(&s->unit[i].circuit, &s->budgets, now_ms),
+        struct circuit *c = &s->unit[i].circuit;
+        uint64_t wake = earlier(circuit_wake(c, &s->budgets, now_ms),
                                 sync_lookup_at(s, &s->unit[i], now_ms));
 
-        if (able || wake > now_ms)
-            at = earlier(at, wake);
+        if (!able && wake <= now_ms)
+            wake = circuit_decide_at(c);
+        at = earlier(at, wake);
     }
     return at <= now_ms ? 0 : (int)(at - now_ms);
 }
@@ -503,17 +514,15 @@ bool sync_stop(struct sync *s, uint32_t timeout_ms)
 {
     struct pollfd ended = {.fd = s->exit_fd, .events = POLLIN};
 
-    if (!stream_stop(s->stream, STREAM_STOP_MS))
-        return false;
-    if (!s->started)
-        return true;
-    atomic_store(&s->stop, true);
-    easee_wake(s->easee);
-    if (poll(&ended, 1, (int)timeout_ms) <= 0)
-        return false;
-    pthread_join(s->thread, NULL);
-    s->started = false;
-    return true;
+    if (s->started) {
+        atomic_store(&s->stop, true);
+        easee_wake(s->easee);
+        if (poll(&ended, 1, (int)timeout_ms) <= 0)
+            return false;
+        pthread_join(s->thread, NULL);
+        s->started = false;
+    }
+    return stream_stop(s->stream, STREAM_STOP_MS);
 }
 
 void sync_free(struct sync *s)

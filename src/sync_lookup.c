@@ -12,6 +12,7 @@
 enum {
     LOOKUP_FIRST_MS = 5 * 1000,
     LOOKUP_LAST_MS = 5 * 60 * 1000,
+    LOOKUP_LOST_MS = 15 * 60 * 1000,   /* it was there, and answers 404 */
     LOOKUP_UNKNOWN_MS = 60 * 60 * 1000 /* not in this account: nothing will change soon */
 };
 
@@ -88,6 +89,45 @@ static void unit_found(struct sync *s, struct unit *u, uint64_t now_ms)
 }
 
 /* One answer may place several circuits: all that still search look into it. */
+/* Two sections that drive one circuit would overwrite each other for ever: the first
+ * keeps it. */
+static bool taken(const struct sync *s, const struct unit *u)
+{
+    for (size_t i = 0; i < s->units; i++) {
+        const struct unit *other = &s->unit[i];
+
+        if (other == u || !other->circuit.found ||
+            other->where.circuit_id != u->where.circuit_id)
+            continue;
+        log_error("circuit=%s is the same circuit as %s (id %" PRId64
+                  "): remove one of the two sections",
+                  sync_name(u), sync_name(other), u->where.circuit_id);
+        return true;
+    }
+    return false;
+}
+
+static enum err place_unit(struct sync *s, struct unit *u, const struct easee_reply *r,
+                           uint64_t now_ms)
+{
+    enum err err = easee_msg_find_circuit(r->body, r->len, &u->selector, &u->where);
+
+    if (err != ERR_OK)
+        return err;
+    if (!taken(s, u)) {
+        unit_found(s, u, now_ms);
+        return ERR_OK;
+    }
+    circuit_lost(&u->circuit, ERR_CONFIG);
+    u->lookup_at_ms = now_ms + LOOKUP_UNKNOWN_MS;
+    return ERR_CONFIG;
+}
+
+void sync_lost(struct unit *u, uint64_t now_ms)
+{
+    u->lookup_at_ms = now_ms + LOOKUP_LOST_MS;
+}
+
 static enum err place_units(struct sync *s, const struct job *job,
                             const struct easee_reply *r, uint64_t now_ms)
 {
@@ -105,9 +145,7 @@ static enum err place_units(struct sync *s, const struct job *job,
             err = easee_msg_find_site(r->body, r->len, u->selector.site_key,
                                       &u->selector.site_id);
         } else {
-            err = easee_msg_find_circuit(r->body, r->len, &u->selector, &u->where);
-            if (err == ERR_OK)
-                unit_found(s, u, now_ms);
+            err = place_unit(s, u, r, now_ms);
         }
         if (i == job->unit)
             own = err;
@@ -132,7 +170,7 @@ void sync_lookup_done(struct sync *s, const struct job *job, const struct easee_
         return;
     }
     sync_note_error(s, "looking up the circuit", err, r->http_status, detail, now_ms);
-    if (err == ERR_UNAUTHORISED || err == ERR_BLOCKED)
+    if (err == ERR_UNAUTHORISED || err == ERR_BLOCKED || err == ERR_CONFIG)
         return;
     if (err == ERR_THROTTLED)
         budget_throttled(&s->budgets.of[lookup_class(u)], r->retry_after_s, now_ms);

@@ -61,6 +61,7 @@ struct sync {
     bool streaming;
     unsigned stream_token;       /* generation it was given */
     uint64_t stream_retry_at_ms; /* give it the same token again; NEVER */
+    size_t read_turn;            /* ... for the next read */
     size_t turn; /* where the search for the next setpoint begins: nobody starves */
     struct log_limit error_lines, stream_lines;
 
@@ -100,6 +101,8 @@ int64_t sync_cloud_now(const struct sync *s, uint64_t now_ms);
 /* When the search for U goes on; NEVER: it is found, or a search is under way. */
 uint64_t sync_lookup_at(const struct sync *s, const struct unit *u, uint64_t now_ms);
 void sync_start_lookup(struct sync *s, uint64_t now_ms);
+/* U was found and is gone: the search begins again, not at once. */
+void sync_lost(struct unit *u, uint64_t now_ms);
 void sync_lookup_done(struct sync *s, const struct job *job, const struct easee_reply *r,
                       uint64_t now_ms);
 

@@ -61,6 +61,8 @@ static void sync_log_events(struct unit *u)
                     "charger: one amp less for a moment renews it, the least current and "
                     "a pause have none",
                     sync_name(u));
+    if (events & CIRCUIT_FOREIGN_COMMAND)
+        log_info("command of another controller circuit=%s", sync_name(u));
     if (events & CIRCUIT_RECOVERED)
         log_info("in control again circuit=%s", sync_name(u));
 }
@@ -78,6 +80,24 @@ static enum connection connection(const struct sync *s, const struct unit *u,
     if (said_at == NEVER || now_ms > said_at + STALE_MS)
         return CONNECTION_STALE;
     return s->streaming ? CONNECTION_STREAMING : CONNECTION_POLLING;
+}
+
+static uint64_t put_off(uint64_t at, uint64_t until_ms)
+{
+    return at == NEVER || at < until_ms ? until_ms : at;
+}
+
+/* A block, or a login that has to wait, holds back every circuit. */
+static void show_restraint(const struct sync *s, struct progress *p, uint64_t now_ms)
+{
+    uint64_t until_ms = s->session.blocked_until_ms;
+
+    if (!session_usable(&s->session, now_ms) && s->session.not_before_ms > until_ms)
+        until_ms = s->session.not_before_ms;
+    if (until_ms <= now_ms)
+        return;
+    p->backoff_until_ms = put_off(p->backoff_until_ms, until_ms);
+    p->next_call_at_ms = put_off(p->next_call_at_ms, until_ms);
 }
 
 static void show_unit(struct sync *s, size_t i, uint64_t now_ms)
@@ -101,6 +121,7 @@ static void show_unit(struct sync *s, size_t i, uint64_t now_ms)
         now.progress.result = (int16_t)s->session_err;
         now.progress.http_status = s->session_http;
     }
+    show_restraint(s, &now.progress, now_ms);
     /* Padding that differs costs one copy too many, nothing else.
      * NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
     if (memcmp(&now, &u->shown, sizeof now) == 0)

@@ -107,6 +107,12 @@ void sync_take_stream(struct sync *s, uint64_t now_ms)
 
     while (stream_take(s->stream, &e))
         stream_event(s, &e, now_ms);
+    if (now_ms < s->session.blocked_until_ms) { /* each call prolongs the block */
+        if (s->stream_token != 0)
+            stream_set_token(s->stream, NULL);
+        s->stream_token = 0;
+        return;
+    }
     if (s->token_generation == 0 || (s->stream_token == s->token_generation && !again))
         return;
     s->stream_token = s->token_generation;

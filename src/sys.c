@@ -29,7 +29,7 @@ uint64_t sys_now_ms(void)
 {
     /* Boot is not zero: what a charger said before it has a place on this clock, too. */
     const uint64_t before_boot_ms = UINT64_C(1) << 40;
-    struct timespec t = read_clock(CLOCK_MONOTONIC);
+    struct timespec t = read_clock(CLOCK_BOOTTIME);
 
     return before_boot_ms + (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }

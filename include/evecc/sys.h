@@ -11,7 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Monotonic milliseconds (CLOCK_MONOTONIC).  Read once per wake-up, after the wait. */
+/* Monotonic milliseconds (CLOCK_BOOTTIME: a suspended machine does not stop a validity).
+ * Read once per wake-up, after the wait. */
 uint64_t sys_now_ms(void);
 
 /* Wall clock: seconds, milliseconds since 1970.  For display and for the cloud, never to
