@@ -88,7 +88,7 @@ def test_starting_changes_nothing(bench):
     sim = bench.sim()
     before = sim.currents()
     client = bench.gateway(sim).client()
-    until(lambda: client.u16(7130) == harness.CONNECTION_POLLING, "connection: polling")
+    until(lambda: client.u16(7130) == harness.CONNECTION_STREAMING, "connection: streaming")
     until(lambda: client.u16(7131) == 1, "charger online")
     equal(sim.setpoints(), [], "calls that carry a setpoint")
     equal(sim.currents(), before, "currents")

@@ -37,7 +37,7 @@ SETTINGS = "/settings"  # the call that carries a setpoint
 SKIPPED = 77  # exit status
 
 STAGE_CONFIRMED, STAGE_EFFECTIVE = 4, 5
-CONNECTION_POLLING, CONNECTION_BLOCKED = 2, 5
+CONNECTION_POLLING, CONNECTION_STREAMING, CONNECTION_BLOCKED = 2, 3, 5
 
 
 class Skip(Exception):
