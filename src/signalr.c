@@ -236,7 +236,7 @@ enum err signalr_negotiated(const char *body, size_t len, struct signalr_negotia
     const cJSON *id = json_member(root, "connectionToken"), *transport;
     bool good;
 
-    if (id == NULL)
+    if (json_absent(id))
         id = json_member(root, "connectionId");
     good = take_text(id, n.id, sizeof n.id) &&
            take_text(json_member(root, "url"), n.url, sizeof n.url) &&

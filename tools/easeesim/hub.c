@@ -213,7 +213,7 @@ void hub_observed(void *hub, const struct charger *c, unsigned obs,
 
         if (!l->used || !l->subscribed[charger])
             continue;
-        for (int n = 0; n <= h->on.duplicates; n++)
+        for (int n = h->on.duplicates ? 2 : 1; n > 0; n--)
             say_data(h, l, update(h->model, c, obs, &c->seen[obs]));
         if (h->on.out_of_order && before->known)
             say_data(h, l, update(h->model, c, obs, before));
