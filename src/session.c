@@ -193,6 +193,12 @@ void session_rejected(struct session *s, uint64_t now_ms)
         back_off(s, s->rejections - 3u, now_ms);
 }
 
+void session_renew(struct session *s, uint64_t now_ms)
+{
+    if (has_token(s, now_ms))
+        s->refresh_at_ms = earlier(s->refresh_at_ms, now_ms);
+}
+
 void session_accepted(struct session *s)
 {
     s->rejections = 0;

@@ -29,6 +29,7 @@ enum {
     OUT_BYTES = 256,
     PROGRESS_MS = 20 * 1000,
     REDIRECTS_MAX = 3,
+    STOP_MS = 100, /* how long a negotiation may notice nothing of the end */
     URL_MAX = 512
 };
 
@@ -207,32 +208,51 @@ static bool add_id(struct target *t, const char *id)
 
 /* ---- negotiation: one HTTP call, and again where it redirects to ---- */
 
-static enum err post_negotiate(const struct stream *s, const char *url, const char *token,
-                               struct easee_reply *reply, struct easee **ret_client)
+/* Where to POST for TARGET: client and path. */
+static enum err negotiation_client(const struct stream *s, const struct target *t,
+                                   char path[EASEE_PATH_MAX], struct easee **ret)
 {
+    const char *query = strchr(t->path, '?');
+    int base = query != NULL ? (int)(query - t->path) : (int)strlen(t->path);
+    char url[URL_MAX];
     struct easee_options opt = {.api_url = url, .ca_file = s->ca_file};
-    struct easee_call call = {.path = "/negotiate?negotiateVersion=1",
-                              .body = "",
-                              .authorised = true,
-                              .once = true};
-    enum err err = easee_new(ret_client, &opt);
+    int len;
 
-    if (err != ERR_OK)
-        return err;
-    easee_set_token(*ret_client, token);
-    err = easee_start(*ret_client, &call);
-    while (err == ERR_OK && !easee_take(*ret_client, reply))
-        easee_run(*ret_client, 1000); /* bounded by the call's own time-out */
-    return err == ERR_OK ? reply->err : err;
+    while (base > 0 && t->path[base - 1] == '/')
+        base--;
+    len = snprintf(path, EASEE_PATH_MAX, "%.*s/negotiate%s%snegotiateVersion=1", base,
+                   t->path, query != NULL ? query : "?", query != NULL ? "&" : "");
+    snprintf(url, sizeof url, "%s://%s:%u", t->tls ? "https" : "http", t->host, t->port);
+    return len < EASEE_PATH_MAX ? easee_new(ret, &opt) : ERR_PARSE;
 }
 
-static enum err negotiate_once(struct stream *s, const char *url, const char *token,
-                               struct signalr_negotiation *ret)
+/* Bounded by the call's own time-out, and by the wish to end. */
+static enum err wait_for_reply(struct stream *s, struct easee *client,
+                               struct easee_reply *ret)
 {
-    struct easee *client = NULL;
-    struct easee_reply reply = {.retry_after_s = -1};
-    enum err err = post_negotiate(s, url, token, &reply, &client);
+    while (!easee_take(client, ret)) {
+        if (atomic_load(&s->stop))
+            return ERR_BROKEN;
+        atomic_store(&s->progress_ms, sys_now_ms());
+        easee_run(client, STOP_MS);
+    }
+    return ret->err;
+}
 
+static enum err negotiate_once(struct stream *s, struct signalr_negotiation *ret)
+{
+    char path[EASEE_PATH_MAX];
+    struct easee *client = NULL;
+    struct easee_call call = {.path = path, .body = "", .authorised = true, .once = true};
+    struct easee_reply reply = {.retry_after_s = -1};
+    enum err err = negotiation_client(s, &s->target, path, &client);
+
+    if (err == ERR_OK) {
+        easee_set_token(client, s->target.token);
+        err = easee_start(client, &call);
+    }
+    if (err == ERR_OK)
+        err = wait_for_reply(s, client, &reply);
     s->http_status = reply.http_status;
     s->retry_after_s = reply.retry_after_s;
     if (err == ERR_OK && reply.http_status != 200)
@@ -243,31 +263,32 @@ static enum err negotiate_once(struct stream *s, const char *url, const char *to
     return err;
 }
 
+/* To where N points, with the token that it gives, or else the one we have. */
+static bool follow(struct stream *s, const struct signalr_negotiation *n)
+{
+    struct target t;
+
+    if (!parse_target(n->url, &t))
+        return false;
+    snprintf(t.token, sizeof t.token, "%s",
+             n->access_token[0] != '\0' ? n->access_token : s->target.token);
+    s->target = t;
+    return true;
+}
+
 static enum err negotiate(struct stream *s)
 {
-    char url[URL_MAX];
-    enum err err = ERR_PARSE;
+    struct signalr_negotiation n;
 
-    snprintf(url, sizeof url, "%s", s->url);
     for (unsigned i = 0; i <= REDIRECTS_MAX; i++) {
-        struct signalr_negotiation n;
+        enum err err = negotiate_once(s, &n);
 
-        err = negotiate_once(s, url, s->target.token, &n);
         if (err != ERR_OK)
             return err;
-        if (n.url[0] == '\0') {
-            char token[EASEE_TOKEN_MAX];
-
-            memcpy(token, s->target.token, sizeof token);
-            if (!n.websockets || !parse_target(url, &s->target) ||
-                !add_id(&s->target, n.id))
-                err = ERR_PARSE;
-            memcpy(s->target.token, token, sizeof token);
-            return err;
-        }
-        snprintf(url, sizeof url, "%s", n.url);
-        if (n.access_token[0] != '\0')
-            snprintf(s->target.token, sizeof s->target.token, "%s", n.access_token);
+        if (n.url[0] == '\0')
+            return n.websockets && add_id(&s->target, n.id) ? ERR_OK : ERR_PARSE;
+        if (!follow(s, &n))
+            return ERR_PARSE;
     }
     return ERR_REDIRECTED;
 }
@@ -343,6 +364,8 @@ static void on_message(struct stream *s, const struct signalr_message *m)
 
     switch (m->kind) {
     case SIGNALR_HANDSHAKE:
+        if (s->open)
+            break;
         s->open = true;
         hub_up(&s->hub, sys_now_ms());
         subscribe_all(s);

@@ -55,11 +55,12 @@ static void stream_message(struct sync *s, const struct signalr_message *m,
                         now_ms);
 }
 
-/* The token may be spent for the hub though REST takes it: one refresh, then patience. */
+/* The token may be spent for the hub though REST takes it, which goes on meanwhile: one
+ * refresh, then patience. */
 static void stream_rejected(struct sync *s, uint64_t now_ms)
 {
     if (s->stream_retry_at_ms == NEVER && s->stream_token == s->token_generation)
-        session_rejected(&s->session, now_ms);
+        session_renew(&s->session, now_ms);
     s->stream_retry_at_ms = now_ms + STREAM_REJECTED_MS;
 }
 

@@ -62,6 +62,9 @@ void session_failed(struct session *s, enum err err, int64_t retry_after_s,
 /* An ordinary call was answered 401 although it carried the newest token. */
 void session_rejected(struct session *s, uint64_t now_ms);
 
+/* Another token would help, but this one still works: refreshed as soon as allowed. */
+void session_renew(struct session *s, uint64_t now_ms);
+
 /* An ordinary call was answered other than 401: the token is good. */
 void session_accepted(struct session *s);
 

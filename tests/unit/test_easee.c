@@ -4,9 +4,9 @@
 #include "evecc/easee_msg.h"
 
 #include "web.h"
+#include "web_tls.h"
 
 #include <openssl/pem.h>
-#include <openssl/x509v3.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <time.h>
@@ -756,64 +756,17 @@ static void test_environment_is_ignored(void **state)
 
 /* ---- TLS ---- */
 
-static EVP_PKEY *key; /* one for all: it is not the keys that are tested */
 static X509 *authority,
     *stranger; /* two certificate authorities; the first one is trusted */
-
-static void add_extension(X509 *cert, int nid, const char *value)
-{
-    X509_EXTENSION *ext = X509V3_EXT_conf_nid(NULL, NULL, nid, value);
-
-    assert_non_null(ext);
-    X509_add_ext(cert, ext, -1);
-    X509_EXTENSION_free(ext);
-}
-
-/* Valid from FROM_S to TO_S, seconds from now; ISSUER NULL: an authority, signed by
- * itself. */
-static X509 *certificate(const char *name, const char *san, long from_s, long to_s,
-                         X509 *issuer)
-{
-    static long serial;
-    X509 *cert = X509_new();
-    X509_NAME *subject = X509_get_subject_name(cert);
-
-    X509_set_version(cert, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(cert), ++serial);
-    X509_gmtime_adj(X509_getm_notBefore(cert), from_s);
-    X509_gmtime_adj(X509_getm_notAfter(cert), to_s);
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name,
-                               -1, -1, 0);
-    X509_set_issuer_name(cert, issuer != NULL ? X509_get_subject_name(issuer) : subject);
-    X509_set_pubkey(cert, key);
-    if (issuer == NULL)
-        add_extension(cert, NID_basic_constraints, "critical,CA:TRUE");
-    if (san != NULL)
-        add_extension(cert, NID_subject_alt_name, san);
-    assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
-    return cert;
-}
-
-static SSL_CTX *server_context(X509 *cert, int max_version)
-{
-    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-
-    SSL_CTX_set_security_level(ctx, 0); /* lets it speak TLS 1.1 at all */
-    SSL_CTX_set_min_proto_version(ctx, TLS1_VERSION);
-    SSL_CTX_set_max_proto_version(ctx, max_version);
-    assert_int_equal(SSL_CTX_use_certificate(ctx, cert), 1);
-    assert_int_equal(SSL_CTX_use_PrivateKey(ctx, key), 1);
-    return ctx;
-}
 
 static int tls_set_up(void **state)
 {
     FILE *ca = fopen(file("ca.pem"), "w");
 
     (void)state;
-    key = EVP_EC_gen("P-256");
-    authority = certificate("Test authority", NULL, -3600, 3600, NULL);
-    stranger = certificate("Stranger", NULL, -3600, 3600, NULL);
+    web_key = EVP_EC_gen("P-256");
+    authority = web_certificate("Test authority", NULL, -3600, 3600, NULL);
+    stranger = web_certificate("Stranger", NULL, -3600, 3600, NULL);
     if (ca == NULL || PEM_write_X509(ca, authority) != 1)
         return -1;
     return fclose(ca);
@@ -824,7 +777,7 @@ static int tls_tear_down(void **state)
     (void)state;
     X509_free(authority);
     X509_free(stranger);
-    EVP_PKEY_free(key);
+    EVP_PKEY_free(web_key);
     return 0;
 }
 
@@ -857,9 +810,9 @@ static void test_tls(void **state)
         X509 *issuer = table[i].issuer == 'a'   ? authority
                        : table[i].issuer == 's' ? stranger
                                                 : NULL;
-        X509 *cert =
-            certificate("server", table[i].san, table[i].from_s, table[i].to_s, issuer);
-        SSL_CTX *ctx = server_context(cert, table[i].max_version);
+        X509 *cert = web_certificate("server", table[i].san, table[i].from_s,
+                                     table[i].to_s, issuer);
+        SSL_CTX *ctx = web_tls(cert, table[i].max_version);
         struct web *w = web_start(serve_ok, NULL, ctx);
         struct easee_reply r;
         struct easee *e;

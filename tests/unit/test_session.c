@@ -407,6 +407,29 @@ static void a_block_silences_everything(void **state)
     assert_int_equal(c.s.blocked_until_ms, c.now_ms + HOUR_MS);
 }
 
+/* What only one endpoint dislikes about the token stops nothing else meanwhile. */
+static void renewal_keeps_the_token(void **state)
+{
+    struct cloud c = new_cloud();
+
+    (void)state;
+    c.call_every_ms = 1000;
+    run(&c, MINUTE_MS / 2);
+    session_renew(&c.s, c.now_ms);
+    assert_true(session_usable(&c.s, c.now_ms));
+    run(&c, MINUTE_MS);
+    assert_int_equal(c.refreshes, 0); /* 60 s after the login */
+    run(&c, 3 * MINUTE_MS);
+    assert_int_equal(c.refreshes, 1);
+    assert_int_equal(c.logins, 1);
+    assert_in_range(c.calls, 179, 181);
+    assert_int_equal(c.s.rejections, 0);
+
+    session_rejected(&c.s, c.now_ms); /* nothing to renew */
+    session_renew(&c.s, c.now_ms);
+    assert_false(session_usable(&c.s, c.now_ms));
+}
+
 static void blocked_calls_double_although_login_works(void **state)
 {
     struct cloud c = new_cloud();
@@ -554,6 +577,7 @@ int main(void)
         cmocka_unit_test(throttled_not_in_a_row),
         cmocka_unit_test(blocks_double_to_a_day),
         cmocka_unit_test(a_block_silences_everything),
+        cmocka_unit_test(renewal_keeps_the_token),
         cmocka_unit_test(blocked_calls_double_although_login_works),
         cmocka_unit_test(refused_credentials_once_an_hour),
         cmocka_unit_test(new_credentials_are_tried_soon),

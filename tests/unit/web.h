@@ -112,7 +112,7 @@ static void web_wait_open(struct web_link *l)
     pthread_mutex_unlock(&l->web->lock);
 }
 
-static void web_open(struct web *w)
+static inline void web_open(struct web *w)
 {
     pthread_mutex_lock(&w->lock);
     w->open = true;
