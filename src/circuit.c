@@ -11,6 +11,7 @@ enum {
     COMMAND_CIRCUIT_CURRENT = 22,    /* easee-api 5.4 */
     OBSERVATION_LIMIT_L1 = 111,      /* easee-api 7.4, DynamicCircuitCurrentP1 */
     OBSERVATION_LIMIT_L3 = 113,
+    UNCONFIGURED_DA = 10000,        /* 1000.0 A (easee-api 3.1), or NA_U16 */
     OBSERVE_MS = 60 * SECONDS,      /* at most once a minute per charger */
     OBSERVE_GONE_MS = 15 * MINUTES, /* an endpoint that was taken away */
     GRID_WAIT_MS = 10 * SECONDS,    /* for the grid type, before the first setpoint */
@@ -529,21 +530,20 @@ static void start_setpoint(struct circuit *c, struct amps next, uint64_t now_ms)
 {
     struct circuit_sent *s = &c->sent;
 
+    circuit_renew_begin(c, next, now_ms);
     /* Where it is not known which of two the charger has, it may carry the higher. */
     for (unsigned i = 0; i < PHASES; i++)
         if (!s->unsure || s->before.l[i] < s->amps.l[i])
             s->before.l[i] = s->amps.l[i];
     s->amps = next;
     s->known = true;
-    s->unsure = s->awaiting = s->renewing = false;
+    s->unsure = s->awaiting = false;
     s->wish = c->want.id;
     s->wished_at_ms = c->want.accepted_at_ms;
     s->seq = c->want.seq;
     s->whole = !circuit_wish_replaced(c) && c->choice.binding != BINDING_PHASE_DWELL &&
                amps_equal(next, c->choice.target);
-    s->at_ms = s->lives_from_ms = now_ms;
-    s->renewed_at_ms = 0;
-    s->ttl_min = circuit_ttl(c, next);
+    s->at_ms = now_ms;
     s->readback_at_ms = NEVER;
     c->mismatch_at_ms = NEVER;
     if (!amps_equal(next, circuit_nudged(c, c->nudge)))
@@ -591,7 +591,7 @@ static uint64_t read_at(const struct circuit *c, const struct budgets *b, uint64
 
     if (c->reading || !c->found)
         return NEVER;
-    if (c->sent.awaiting && c->sent.readback_at_ms != NEVER) {
+    if (c->sent.readback_at_ms != NEVER) {
         best = later(c->sent.readback_at_ms,
                      now_ms + budgets_wait_ms(b, BUDGET_READBACK, now_ms, false));
         *ret = (struct request){.kind = REQUEST_READBACK};
@@ -622,7 +622,9 @@ static void start_read(struct circuit *c, struct budgets *b, uint64_t now_ms,
     }
     budgets_take(b, BUDGET_READBACK, now_ms);
     /* 1, 2, 4, 8, ... s after the cloud accepted */
-    c->sent.readback_at_ms = now_ms + ((uint64_t)READBACK_FIRST_MS << c->sent.readbacks);
+    c->sent.readback_at_ms =
+        c->sent.awaiting ? now_ms + ((uint64_t)READBACK_FIRST_MS << c->sent.readbacks)
+                         : NEVER;
     c->sent.readbacks++;
 }
 
@@ -784,6 +786,15 @@ static void set_done(struct circuit *c, struct budgets *b, const struct outcome 
     }
 }
 
+/* DA says of three phases what they are, and that is not A. */
+static bool differs(const uint16_t da[PHASES], struct amps a)
+{
+    for (unsigned i = 0; i < PHASES; i++)
+        if (da[i] >= UNCONFIGURED_DA)
+            return false;
+    return !reports(da, a);
+}
+
 static void readback_done(struct circuit *c, struct budgets *b, const struct outcome *o,
                           uint64_t now_ms)
 {
@@ -795,6 +806,10 @@ static void readback_done(struct circuit *c, struct budgets *b, const struct out
         c->reading_since_ms >= c->sent.accepted_at_ms &&
         reports(o->reported_da, c->sent.amps))
         confirm(c, now_ms);
+    if (o->err == ERR_OK && !circuit_changing(c) && !c->sent.unsure &&
+        c->reading_since_ms >= c->sent.at_ms && c->mismatch_at_ms == NEVER &&
+        differs(o->reported_da, c->sent.amps))
+        c->mismatch_at_ms = now_ms;
 }
 
 static void observe_done(struct circuit *c, struct budgets *b, const struct outcome *o,
@@ -864,6 +879,9 @@ void circuit_verdict(struct circuit *c, const struct verdict *v, uint64_t now_ms
     if (!is_expected(c, v, now_ms)) {
         c->counts.foreign_commands++;
         c->events |= CIRCUIT_FOREIGN_COMMAND;
+        /* If it brings back a value that was reported before ours, no report follows. */
+        if (v->accepted && v->charger == 0 && c->sent.known && !circuit_changing(c))
+            c->sent.readback_at_ms = now_ms + READBACK_FIRST_MS;
     } else if (c->writing) {
         c->sent.early = v->accepted ? 1 : -1;
         c->sent.early_ticks = v->ticks;

@@ -39,8 +39,9 @@ uint64_t circuit_send_at(const struct circuit *c, const struct budgets *b,
 
 /* circuit_renew.c: the time-to-live of a setpoint in the cloud */
 
-/* What a setpoint of A is given now; 0: none. */
-uint16_t circuit_ttl(const struct circuit *c, struct amps a);
+/* NEXT leaves, and is given a time-to-live if it may have one; c->sent is the one before.
+ */
+void circuit_renew_begin(struct circuit *c, struct amps next, uint64_t now_ms);
 /* What is sent instead of A: one amp less on every phase in use as long as the charger
  * has to notice. */
 struct amps circuit_nudged(const struct circuit *c, struct amps a);

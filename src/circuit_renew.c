@@ -35,9 +35,17 @@ struct amps circuit_nudged(const struct circuit *c, struct amps a)
     return a;
 }
 
-uint16_t circuit_ttl(const struct circuit *c, struct amps a)
+void circuit_renew_begin(struct circuit *c, struct amps next, uint64_t now_ms)
 {
-    return c->renewals == RENEWALS_HEARD || has_neighbour(c, a) ? c->cfg.deadman_min : 0;
+    struct circuit_sent *s = &c->sent;
+    bool repeated = s->known && amps_equal(next, s->amps);
+
+    /* If the charger had it already, and this is swallowed, its life began before. */
+    s->lives_from_ms = repeated ? now_ms - life_ms(c) / 2 : now_ms;
+    s->renewed_at_ms = 0;
+    s->renewing = false;
+    s->ttl_min =
+        c->renewals == RENEWALS_HEARD || has_neighbour(c, next) ? c->cfg.deadman_min : 0;
 }
 
 uint64_t circuit_renew_at(const struct circuit *c)

@@ -1131,6 +1131,40 @@ static void somebody_else_is_overruled_a_few_times(void **state)
 }
 
 /* Three phases are reported one after the other: a moment's difference is nobody's. */
+/* A limit that comes back to what was reported before is not reported again. */
+static void a_foreign_command_is_looked_after(void **state)
+{
+    struct verdict foreign = {.ticks = 999, .command = 22, .accepted = true};
+    struct bench t;
+
+    (void)state;
+    start_at(&t, 7400, 10);
+    circuit_stream(&t.c, true, t.now_ms);
+    circuit_verdict(&t.c, &foreign, t.now_ms);
+    assert_int_equal(t.c.counts.foreign_commands, 1);
+    expect_nothing(&t);
+    t.now_ms += 1 * SECONDS;
+    expect_read(&t, REQUEST_READBACK);
+    read_back(&t, 100, 100, 100); /* of something else */
+    later_by(&t, 30 * SECONDS);
+    assert_int_equal(t.c.counts.foreign_commands, 1);
+
+    circuit_verdict(&t.c, &foreign, t.now_ms);
+    t.now_ms += 1 * SECONDS;
+    expect_read(&t, REQUEST_READBACK);
+    read_back(&t, 10000, 10000, 10000); /* not known */
+    later_by(&t, 30 * SECONDS);
+    expect_nothing(&t);
+
+    circuit_verdict(&t.c, &foreign, t.now_ms);
+    t.now_ms += 1 * SECONDS;
+    expect_read(&t, REQUEST_READBACK);
+    read_back(&t, 200, 200, 200);
+    t.now_ms += 3 * SECONDS;
+    expect_set(&t, 10, 10, 10);
+    assert_int_equal(t.c.counts.reasserts, 1);
+}
+
 static void a_short_difference_is_nobody(void **state)
 {
     struct bench t;
@@ -1347,6 +1381,25 @@ static void a_lapsed_setpoint_is_sent_again(void **state)
     expect_set(&t, 10, 10, 10);
     accepted(&t, 5);
     assert_int_equal(status(&t)->progress.stage, STAGE_ACCEPTED); /* to be confirmed */
+}
+
+/* What may have been repeated in vain, as after a restart, is renewed as soon as it is
+ * confirmed. */
+static void a_repeated_setpoint_is_renewed_at_once(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start_living(&t, 7400, 10, LIFE, false);
+    later_by(&t, 60 * SECONDS);
+    t.want.resends++;
+    circuit_want(&t.c, &t.want, t.now_ms);
+    expect_ttl(&t, 10, LIFE, 0);
+    accepted(&t, 0); /* swallowed */
+    report(&t, 10, 10, 10);
+    expect_ttl(&t, 10, LIFE, 0);
+    accepted(&t, 0);
+    expect_ttl(&t, 9, LIFE, LIFE * MINUTES / 8);
 }
 
 /* A renewal does not hold up the next wish, nor is its failure one of the setpoint. */
@@ -1634,6 +1687,7 @@ int main(void)
         cmocka_unit_test(one_to_three_phases),
         cmocka_unit_test(a_pause_ends_early_when_idle),
         cmocka_unit_test(somebody_else_is_overruled_a_few_times),
+        cmocka_unit_test(a_foreign_command_is_looked_after),
         cmocka_unit_test(a_short_difference_is_nobody),
         cmocka_unit_test(renewed_by_the_same_value),
         cmocka_unit_test(renewed_when_the_charger_says_so),
@@ -1641,6 +1695,7 @@ int main(void)
         cmocka_unit_test(no_verdict_on_the_stream_is_swallowed),
         cmocka_unit_test(no_time_to_live_without_a_neighbour),
         cmocka_unit_test(a_lapsed_setpoint_is_sent_again),
+        cmocka_unit_test(a_repeated_setpoint_is_renewed_at_once),
         cmocka_unit_test(a_renewal_is_no_change),
         cmocka_unit_test(not_found_asks_for_a_lookup),
         cmocka_unit_test(a_change_given_up_counts_as_one),
