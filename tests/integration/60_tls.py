@@ -5,50 +5,10 @@ which of the things that can be wrong it was."""
 import os
 
 import harness
+from faulty import authority, certificate
 from harness import equal, until
 
 EXPIRED, HOST, AUTHORITY = 15, 16, 17  # register 7303
-
-
-def openssl(bench, *args):
-    bench.run("openssl", *args, limit_s=30)
-
-
-def authority(bench, name):
-    """Path of a certificate authority's certificate; its key lies beside it."""
-    path = os.path.join(bench.folder, name)
-    openssl(bench, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-            "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout", path + ".key",
-            "-out", path + ".pem")
-    return path + ".pem"
-
-
-def certificate(bench, ca, names="IP:127.0.0.1", not_after=None):
-    """(certificate, key) for the simulated cloud, signed by CA."""
-    path = os.path.join(bench.folder, "cloud")
-    openssl(bench, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-subj", "/CN=cloud", "-keyout", path + ".key", "-out", path + ".csr")
-    bench.write("index.txt", "")
-    bench.write("ca.conf", f"""\
-[ca]
-default_ca = it
-[it]
-database = {bench.folder}/index.txt
-new_certs_dir = {bench.folder}
-rand_serial = yes
-default_md = sha256
-policy = any
-x509_extensions = names
-unique_subject = no
-[any]
-commonName = supplied
-[names]
-subjectAltName = {names}
-""")
-    openssl(bench, "ca", "-batch", "-notext", "-config", os.path.join(bench.folder, "ca.conf"),
-            "-cert", ca, "-keyfile", ca[:-4] + ".key", "-in", path + ".csr", "-out", path + ".pem",
-            "-startdate", "20200101000000Z", "-enddate", not_after or "20491231000000Z")
-    return path + ".pem", path + ".key"
 
 
 def test_trusted(bench):

@@ -57,6 +57,14 @@ def until(holds, what, limit_s=20, interval_s=0.02):
         time.sleep(interval_s)
 
 
+def throughout(holds, seconds, what):
+    """HOLDS() stays true for SECONDS: that nothing happens can only be seen by waiting."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert holds(), f"no longer: {what() if callable(what) else what}"
+        time.sleep(0.05)
+
+
 def note(text):
     """Something worth showing even when the test passes."""
     print("# " + text)
@@ -90,12 +98,12 @@ def die_with_parent():
 class Program:
     """A child process whose output goes to a file."""
 
-    def __init__(self, argv, log_path, env=None):
+    def __init__(self, argv, log_path, env=None, prefix=()):
         self.name = os.path.basename(argv[0])
         self.log_path = log_path
         with open(log_path, "ab") as log:
             self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [*prefix, *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**os.environ, **(env or {})}, preexec_fn=die_with_parent)
 
     def log(self):
@@ -125,12 +133,12 @@ class Program:
 class Sim(Program):
     """easeesim and its control interface."""
 
-    def __init__(self, folder, *args, cert=None, key=None):
+    def __init__(self, folder, *args, cert=None, key=None, address="127.0.0.1", prefix=()):
         port_file = os.path.join(folder, "sim.port")
         tls = ["--cert", cert, "--key", key] if cert else []
         super().__init__([os.path.join(BUILD, "easeesim"), "--port", "0",
-                          "--port-file", port_file, *tls, *args],
-                         os.path.join(folder, "easeesim.log"))
+                          "--address", address, "--port-file", port_file, *tls, *args],
+                         os.path.join(folder, "easeesim.log"), prefix=prefix)
 
         def ready():
             assert self.alive(), "easeesim ended: " + self.log()
@@ -138,16 +146,16 @@ class Sim(Program):
                 return int(f.read())
             return None
 
-        self.tls = bool(cert)
+        self.tls, self.address = bool(cert), address
         self.port = until(ready, "easeesim is ready")
-        self.url = f"{'https' if cert else 'http'}://127.0.0.1:{self.port}"
+        self.url = f"{'https' if cert else 'http'}://{address}:{self.port}"
 
     def call(self, method, path, body=None):
         if self.tls:
             connection = http.client.HTTPSConnection(
-                "127.0.0.1", self.port, timeout=20, context=ssl._create_unverified_context())
+                self.address, self.port, timeout=20, context=ssl._create_unverified_context())
         else:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+            connection = http.client.HTTPConnection(self.address, self.port, timeout=20)
         with contextlib.closing(connection):
             connection.request(method, path, None if body is None else json.dumps(body))
             answer = connection.getresponse()
@@ -315,8 +323,8 @@ class Gateway(Program):
     """eveccd, ready to answer."""
 
     def __init__(self, bench, api, *, which="site = ABCD-1234\ncircuit = 1", circuits=None,
-                 easee="", listener="idle_timeout = 0", address="::", user=USER, password=PASSWORD, ready=True,
-                 port=None, env=None):
+                 easee="", listener="idle_timeout = 0", address="::", user=USER, password=PASSWORD,
+                 ready=True, port=None, env=None, prefix=()):
         self.bench = bench
         self.settings = {"api": api, "easee": easee, "listener": listener, "address": address,
                          "user": user, "folder": bench.folder, "port": port or free_port(),
@@ -332,7 +340,8 @@ class Gateway(Program):
         notify_path = os.path.join(bench.folder, f"notify{self.port}")
         self.notify.bind(notify_path)
         super().__init__([os.path.join(BUILD, "eveccd"), "-c", self.path],
-                         os.path.join(bench.folder, "eveccd.log"), {"NOTIFY_SOCKET": notify_path, **(env or {})})
+                         os.path.join(bench.folder, "eveccd.log"), {"NOTIFY_SOCKET": notify_path, **(env or {})},
+                         prefix)
         if ready:
             self.until_notified("READY=1")
 
