@@ -295,6 +295,10 @@ static int write_some(struct lws *wsi, struct conn *c)
     if (!c->head_sent) {
         if (write_head(wsi, c) < 0)
             return -1;
+        /* Without a body the client has it all now and may ask again at once: before the
+         * next turn, or libwebsockets waits for ever. */
+        if (len == 0 && r->wire != WIRE_TRUNCATE)
+            return complete(wsi, c);
         lws_callback_on_writable(wsi);
         return 0;
     }
