@@ -68,7 +68,8 @@ FUZZ  := $(patsubst tests/fuzz/%.c,$B/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 # Documents made from the tables: file, program in the build folder, its arguments.
 DOCS  := doc/registers.md:evecc:registers:--format:markdown \
          doc/registers.csv:evecc:registers:--format:csv \
-         etc/evecc.conf:docgen/options:conf doc/evecc.conf.5:docgen/options:man
+         etc/evecc.conf:docgen/options:conf doc/evecc.conf.5:docgen/options:man \
+         doc/evecc.1:docgen/manual
 DOCGENS := $(patsubst tools/docgen/%.c,$B/docgen/%,$(wildcard tools/docgen/*.c))
 OURS  := $(shell git ls-files '*.[ch]' 2>/dev/null || find src include tools tests -name '*.[ch]')
 SCRIPTS := tools/setup tools/i386 tools/debian/build tools/debian/root .ci/run

@@ -81,8 +81,7 @@ def test_write(bench):
     """Units, words, one frame for neighbours, and back."""
     sim, g = gateway(bench)
     until(lambda: SERIAL in evecc("read", "serial", "-c", g.path).out, "serial number")
-    says(evecc("write", "-c", g.path, "power_limit", "7.4kW", "--wait"), "7400 W",
-         "confirmed by the charger")
+    says(evecc("write", "-c", g.path, "power_limit", "7.4kW", "--wait"), "7400 W", "stage")
     equal(sim.currents(), [10, 10, 10], "currents")
     got = evecc("write", "-c", g.path, "--json", "current_limit", "9A", "phase_mode", "three",
                 "power_limit", "none").json()
@@ -111,8 +110,9 @@ def test_status(bench):
     evecc("write", "-c", g.path, "power_limit", 7400)
     until(confirmed(g), "confirmed")
     until(lambda: "charging, online" in evecc("status", "-c", g.path).out, "charging")
-    says(evecc("status", "-c", g.path), SERIAL, "7400 W", "confirmed by the charger",
-         "limited by: power", "polling", "faults     none")
+    until(lambda: "stage      effective" in evecc("status", "-c", g.path).out, "effective")
+    says(evecc("status", "-c", g.path), "garage, unit 1 at ", SERIAL, "7400 W",
+         "limited by: power", "calls left", "faults     none")
     registers = evecc("status", "-c", g.path, "--json").json()["registers"]
     equal(registers["confirmed_l1"], {"address": 7317, "value": 10, "unit": "A"}, "confirmed L1")
     equal(registers["stage"]["value"] >= 4, True, "stage")

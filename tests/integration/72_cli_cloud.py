@@ -8,32 +8,10 @@ import subprocess
 
 import cli
 import harness
-from cli import says
-from harness import BUILD, PASSWORD, SERIAL, USER, equal, until
+from cli import HOME, Owner, says
+from harness import BUILD, PASSWORD, SERIAL, equal, until
 
-HOME = ("--site-key", "ABCD-1234", "--circuit-panel-id", 1)
 LOGIN = "/api/accounts/login"
-
-
-class Owner:
-    """Somebody with an account, a laptop and nothing else: no configuration, a state and a
-    runtime directory of his own."""
-
-    def __init__(self, bench, url, password=PASSWORD):
-        self.bench = bench
-        self.env = {}
-        for name in ("XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
-            self.env[name] = os.path.join(bench.folder, name)
-            os.makedirs(self.env[name], mode=0o700, exist_ok=True)
-        self.account = ["--username", USER, "--api-url", url, "--password-file",
-                        bench.write("laptop-password", password + "\n")]
-
-    def evecc(self, *args, status=cli.OK, env=None, **kwargs):
-        return cli.evecc(args[0], *self.account, *args[1:], status=status, env={**self.env, **(env or {})},
-                         **kwargs)
-
-    def forget_token(self):
-        os.unlink(os.path.join(self.env["XDG_RUNTIME_DIR"], "evecc-token"))
 
 
 def test_discover(bench):

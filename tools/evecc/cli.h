@@ -25,14 +25,15 @@ enum group {
     FOR_CONFIG = 1u << 1,
     FOR_ACCOUNT = 1u << 2, /* calls the cloud */
     FOR_WHICH = 1u << 3,   /* concerns one circuit of the account */
-    FOR_GATEWAY = 1u << 4, /* speaks Modbus to the gateway */
-    FOR_SET = 1u << 5,
-    FOR_LIMITS = 1u << 6,
-    FOR_DISCOVER = 1u << 7,
-    FOR_STATUS = 1u << 8,
-    FOR_READ = 1u << 9,
-    FOR_WRITE = 1u << 10,
-    FOR_REGISTERS = 1u << 11
+    FOR_POLICY = 1u << 4,  /* needs to know how that is wired */
+    FOR_GATEWAY = 1u << 5, /* speaks Modbus to the gateway */
+    FOR_SET = 1u << 6,
+    FOR_LIMITS = 1u << 7,
+    FOR_DISCOVER = 1u << 8,
+    FOR_STATUS = 1u << 9,
+    FOR_READ = 1u << 10,
+    FOR_WRITE = 1u << 11,
+    FOR_REGISTERS = 1u << 12
 };
 
 enum flag {

@@ -176,21 +176,21 @@ static bool own_state_dir(char path[static PATH_MAX])
 static void open_account(struct cloud *c)
 {
     const char *dir = c->cfg.gateway.state_dir;
-    char own[PATH_MAX];
-    struct account *a;
+    char own[PATH_MAX], why[256];
+    struct account *a = NULL;
 
-    if (account_open(&c->account, dir, sys_clock, c->account_why,
-                     sizeof c->account_why) == ERR_OK)
+    c->shared_account = account_open(&c->account, dir, sys_clock, c->account_why,
+                                     sizeof c->account_why) == ERR_OK;
+    if (c->shared_account)
         return;
-    /* A gateway that works there shares the account, but not its budgets with us. */
-    if (c->cli->flag[FLAG_state_dir] != NULL || access(dir, F_OK) == 0)
-        warn("call budgets are not shared with the gateway: %s", c->account_why);
-    if (own_state_dir(own) && account_open(&a, own, sys_clock, c->account_why,
-                                           sizeof c->account_why) == ERR_OK) {
+    if (c->cli->flag[FLAG_state_dir] == NULL && access(dir, F_OK) != 0)
+        c->account_why[0] = '\0';
+    if (own_state_dir(own) &&
+        account_open(&a, own, sys_clock, why, sizeof why) == ERR_OK) {
         account_free(c->account);
         c->account = a;
     } else {
-        c->private_account = true;
+        account_free(a);
     }
 }
 
@@ -276,6 +276,18 @@ static bool wait_for(struct cloud *c, uint64_t ms, const char *why)
     done = cloud_wait(c, ms);
     progress_end();
     return done;
+}
+
+enum err cloud_greet(struct cloud *c)
+{
+    struct easee_call call = {.path = "/health"};
+    uint64_t now_ms = account_lock(c->account);
+    enum err err;
+
+    budget_take(&account_budgets(c->account)->of[BUDGET_ALL], now_ms);
+    account_unlock(c->account);
+    err = carry(c, &call);
+    return c->reply.err == ERR_OK && err != ERR_BLOCKED ? ERR_OK : err;
 }
 
 /* ---- login ---- */
@@ -405,6 +417,9 @@ enum exit_code cloud_start(const struct cli *cli, struct cloud *ret)
 
     if (status != EXIT_OK)
         return status;
+    /* A gateway that works there calls the cloud, too, and does not know of our calls. */
+    if (*ret->account_why != '\0')
+        warn("call budgets are not shared with the gateway: %s", ret->account_why);
     password = cloud_password(ret, why);
     /* A kept token may stand in for a password that would have to be asked for. */
     if (password == PASSWORD_WRONG ||

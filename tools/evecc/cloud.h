@@ -18,11 +18,11 @@ struct cloud {
     struct easee *easee;
     struct account *account;
     struct session session;
-    int mark;             /* of the credentials; negative: the password is not known */
-    bool private_account; /* budgets are not shared with anybody */
+    int mark;            /* of the credentials; negative: the password is not known */
+    bool shared_account; /* budgets are the gateway's */
     bool logged_in, token_kept;
     int64_t token_expires_unix_s;
-    char account_why[256];
+    char account_why[256]; /* why they are not; "" where no gateway would be */
 
     /* the last call */
     struct easee_reply reply;
@@ -40,6 +40,10 @@ enum password cloud_password(struct cloud *c, char why[static 256]);
 
 /* Asks for it; false: there is no terminal, or no answer. */
 bool cloud_ask_password(struct cloud *c);
+
+/* Date and reachability of the cloud without a login; the answer's status does not
+ * matter. */
+enum err cloud_greet(struct cloud *c);
 
 /* A token, kept or new.  Nothing is said; c->detail may tell more. */
 enum err cloud_login(struct cloud *c);

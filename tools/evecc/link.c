@@ -10,8 +10,7 @@
 
 enum { TIMEOUT_S = 3, READ_MAX = 125 };
 
-/* An address to listen on as one to connect to. */
-static const char *reachable(const char *address)
+const char *link_reachable(const char *address)
 {
     if (strcmp(address, "::") == 0)
         return "localhost";
@@ -30,13 +29,16 @@ static enum exit_code take_config(const struct cli *cli, struct link *ret)
     for (size_t i = cfg.listeners; i-- > 0;) { /* the first of several remains */
         if (cfg.listener[i].profile != 0)
             continue;
-        snprintf(ret->host, sizeof ret->host, "%s", reachable(cfg.listener[i].address));
+        snprintf(ret->host, sizeof ret->host, "%s",
+                 link_reachable(cfg.listener[i].address));
         snprintf(ret->port, sizeof ret->port, "%u", (unsigned)cfg.listener[i].port);
     }
     if (cli->flag[FLAG_unit] == NULL) {
         status = setup_circuit(cli, &cfg, &circuit);
-        if (status == EXIT_OK && circuit != NULL)
+        if (status == EXIT_OK && circuit != NULL) {
             ret->unit = (int)circuit->unit;
+            snprintf(ret->name, sizeof ret->name, "%s", circuit->name);
+        }
     }
     config_release(&cfg);
     return status;
@@ -120,49 +122,63 @@ static enum exit_code explain(const struct cli *cli, const struct link *l,
     }
 }
 
-static enum exit_code check_name(const struct cli *cli, const struct link *l)
+enum link_state link_try(struct link *l, int *ret_name)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
-    int error = getaddrinfo(l->host, l->port, &hints, &found);
+    enum link_state state = LINK_OPEN;
+    uint16_t head[8];
+    int error;
 
-    if (error != 0)
-        return fail(cli, EXIT_GATEWAY, "Check the name, or give an address.",
-                    "host %s: %s", l->host, gai_strerror(error));
+    *ret_name = getaddrinfo(l->host, l->port, &hints, &found);
+    if (*ret_name != 0)
+        return LINK_NO_NAME;
     freeaddrinfo(found);
-    return EXIT_OK;
+    l->ctx = modbus_new_tcp_pi(l->host, l->port);
+    if (l->ctx == NULL)
+        return LINK_FAILED;
+    modbus_set_slave(l->ctx, l->unit);
+    modbus_set_response_timeout(l->ctx, TIMEOUT_S, 0);
+    errno = ETIMEDOUT;
+    if (modbus_connect(l->ctx) != 0 ||
+        modbus_read_registers(l->ctx, REGMAP_FIRST, 8, head) != 8)
+        state = LINK_FAILED;
+    else if (head[0] != 0x4556 || head[1] != 0x4757)
+        state = LINK_OTHER_DEVICE;
+    else if (head[REG_MAP_MAJOR - REGMAP_FIRST] != REGMAP_MAJOR)
+        state = LINK_OTHER_MAP;
+    error = errno;
+    if (state != LINK_OPEN)
+        link_close(l);
+    errno = error;
+    return state;
 }
 
 enum exit_code link_open(const struct cli *cli, struct link *l)
 {
-    uint16_t head[8];
-    enum exit_code status;
+    enum link_state state;
+    int name, error;
 
     progress_begin("connecting to %s port %s", l->host, l->port);
-    status = check_name(cli, l);
-    if (status != EXIT_OK)
-        return status;
-    l->ctx = modbus_new_tcp_pi(l->host, l->port);
-    if (l->ctx == NULL)
-        return fail(cli, EXIT_FAILED, NULL, "out of memory");
-    modbus_set_slave(l->ctx, l->unit);
-    modbus_set_response_timeout(l->ctx, TIMEOUT_S, 0);
-    errno = ETIMEDOUT;
-    if (modbus_connect(l->ctx) != 0)
-        status = explain(cli, l, "connecting");
-    else if (modbus_read_registers(l->ctx, REGMAP_FIRST, 8, head) != 8)
-        status = explain(cli, l, "reading");
-    else if (head[0] != 0x4556 || head[1] != 0x4757)
-        status =
-            fail(cli, EXIT_GATEWAY, "Check host and port.",
-                 "the device at %s port %s is not an evecc gateway", l->host, l->port);
-    else if (head[REG_MAP_MAJOR - REGMAP_FIRST] != REGMAP_MAJOR)
-        status = fail(cli, EXIT_GATEWAY, "Use the evecc that came with the gateway.",
-                      "the gateway has register map %u, this program knows %d",
-                      head[REG_MAP_MAJOR - REGMAP_FIRST], REGMAP_MAJOR);
+    state = link_try(l, &name);
+    error = errno;
     progress_end();
-    if (status != EXIT_OK)
-        link_close(l);
-    return status;
+    errno = error;
+    switch (state) {
+    case LINK_OPEN:
+        return EXIT_OK;
+    case LINK_NO_NAME:
+        return fail(cli, EXIT_GATEWAY, "Check the name, or give an address.",
+                    "host %s: %s", l->host, gai_strerror(name));
+    case LINK_OTHER_DEVICE:
+        return fail(cli, EXIT_GATEWAY, "Check host and port.",
+                    "the device at %s port %s is not an evecc gateway", l->host, l->port);
+    case LINK_OTHER_MAP:
+        return fail(cli, EXIT_GATEWAY, "Use the evecc that came with the gateway.",
+                    "the gateway's register map is not version %d", REGMAP_MAJOR);
+    case LINK_FAILED:
+        break;
+    }
+    return explain(cli, l, "connecting");
 }
 
 void link_close(struct link *l)
@@ -174,14 +190,19 @@ void link_close(struct link *l)
     l->ctx = NULL;
 }
 
-enum exit_code link_read(const struct cli *cli, struct link *l,
-                         uint16_t ret[static REGMAP_COUNT])
+bool link_fetch(struct link *l, uint16_t ret[static REGMAP_COUNT])
 {
     for (int at = 0; at < REGMAP_COUNT; at += READ_MAX)
         if (modbus_read_registers(l->ctx, REGMAP_FIRST + at, READ_MAX, ret + at) !=
             READ_MAX)
-            return explain(cli, l, "reading");
-    return EXIT_OK;
+            return false;
+    return true;
+}
+
+enum exit_code link_read(const struct cli *cli, struct link *l,
+                         uint16_t ret[static REGMAP_COUNT])
+{
+    return link_fetch(l, ret) ? EXIT_OK : explain(cli, l, "reading");
 }
 
 enum exit_code link_write(const struct cli *cli, struct link *l, uint16_t addr,

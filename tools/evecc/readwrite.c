@@ -81,11 +81,13 @@ struct pair {
 };
 
 /* Parses the pairs of the command line and sorts them by address. */
-static enum exit_code take_pairs(const struct cli *cli, struct pair *ret)
+static enum exit_code take_pairs(const struct cli *cli, struct pair *ret,
+                                 unsigned *ret_count)
 {
     char may_be[VALUE_TEXT_MAX], name[64];
+    unsigned i = 0;
 
-    for (unsigned i = 0; i < cli->count / 2; i++) {
+    for (; i < cli->count / 2; i++) {
         const char *text = cli->args[2 * i + 1], *wrong;
         struct pair p = {.row = value_row(cli->args[2 * i])};
         unsigned at = i;
@@ -106,6 +108,7 @@ static enum exit_code take_pairs(const struct cli *cli, struct pair *ret)
                         value_name(p.row, name));
         ret[at] = p;
     }
+    *ret_count = i;
     return EXIT_OK;
 }
 
@@ -192,7 +195,7 @@ static void print_written(const struct cli *cli, const uint16_t *image,
 enum exit_code run_write(struct cli *cli)
 {
     struct pair pairs[PAIRS_MAX];
-    unsigned count = cli->count / 2;
+    unsigned count = 0;
     uint16_t image[REGMAP_COUNT];
     struct link l;
     enum exit_code status;
@@ -200,7 +203,7 @@ enum exit_code run_write(struct cli *cli)
     if (cli->count % 2 != 0)
         return fail(cli, EXIT_USAGE, "Its help has examples.", "%s has no value",
                     cli->args[cli->count - 1]);
-    status = take_pairs(cli, pairs);
+    status = take_pairs(cli, pairs, &count);
     if (status == EXIT_OK)
         status = link_find(cli, &l);
     if (status == EXIT_OK)

@@ -9,7 +9,12 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { OBSERVATIONS_MAX = 96, CIRCUITS_MAX = 64, OBSERVE_MAX_CHARGER = 47 };
+enum {
+    OBSERVATIONS_MAX = 96,
+    CIRCUITS_MAX = 64,
+    PHASE_MODE = 38,
+    MAX_CHARGER_CURRENT = 47
+};
 
 /* ---- which circuit ---- */
 
@@ -52,8 +57,7 @@ static void set_defaults(struct config_circuit *cfg)
             config_set(cfg, "circuit", o[i].key, NULL, why, sizeof why);
 }
 
-/* What the command line or the configuration say; *RET_ANY: neither names a circuit. */
-static enum exit_code choose(struct cloud *c, struct site *s, bool *ret_any)
+enum exit_code site_from_flags(const struct cli *cli, struct site *s, bool *ret_given)
 {
     static const struct {
         enum flag flag;
@@ -63,34 +67,39 @@ static enum exit_code choose(struct cloud *c, struct site *s, bool *ret_any)
         {FLAG_circuit_panel_id, "circuit"},
         {FLAG_charger,          "charger"}
     };
-    const struct cli *cli = c->cli;
-    const struct config_circuit *configured;
-    enum exit_code status;
-    bool given = false;
     char why[256];
 
-    set_defaults(&s->cfg);
+    *ret_given = false;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *text = cli->flag[rows[i].flag];
 
         if (text == NULL)
             continue;
-        given = true;
+        *ret_given = true;
         if (!config_set(&s->cfg, "circuit", rows[i].key, text, why, sizeof why))
             return fail(cli, EXIT_USAGE, NULL, "--%s %s: %s",
                         cli_flags()[rows[i].flag].name, text, why);
     }
-    if (!given) {
-        status = setup_circuit(cli, &c->cfg, &configured);
-        if (status != EXIT_OK)
-            return status;
-        if (configured != NULL)
-            s->cfg = *configured;
-        s->configured = configured != NULL;
-    }
     config_select(&s->cfg);
+    return EXIT_OK;
+}
+
+/* What the command line or the configuration say; *RET_ANY: neither names a circuit. */
+static enum exit_code choose(struct cloud *c, struct site *s, bool *ret_any)
+{
+    const struct config_circuit *configured = NULL;
+    bool given;
+    enum exit_code status = site_from_flags(c->cli, s, &given);
+
+    if (status == EXIT_OK && !given)
+        status = setup_circuit(c->cli, &c->cfg, &configured);
+    if (status != EXIT_OK)
+        return status;
+    if (configured != NULL)
+        s->cfg = *configured;
+    s->configured = configured != NULL;
     *ret_any = !given && !s->configured;
-    return take_policy(cli, &s->cfg);
+    return take_policy(c->cli, &s->cfg);
 }
 
 /* ---- finding it ---- */
@@ -200,30 +209,44 @@ static enum exit_code the_only_one(struct cloud *c, struct site *s)
     return EXIT_OK;
 }
 
+void site_init(struct site *s)
+{
+    memset(s, 0, sizeof *s);
+    memset(s->settings.current_da, 0xff, sizeof s->settings.current_da);
+    charger_init(&s->charger);
+    s->max_charger_da = s->phase_mode = NA_U16;
+    set_defaults(&s->cfg);
+}
+
+enum err site_resolve(struct cloud *c, struct site *s)
+{
+    const struct easee_selector *sel = &s->cfg.selector;
+    enum err err;
+
+    if (*sel->charger != '\0') {
+        err = by_charger(c, s);
+        return err == ERR_NOT_FOUND ? ERR_CIRCUIT_UNKNOWN : err;
+    }
+    err = by_list(c, s);
+    if ((err == ERR_SITE_UNKNOWN || err == ERR_CIRCUIT_UNKNOWN) &&
+        (*sel->site_key != '\0' || sel->site_id >= 0))
+        err = by_site(c, s);
+    return err;
+}
+
 enum exit_code site_find(struct cloud *c, struct site *ret)
 {
     enum exit_code status;
     enum err err;
     bool any;
 
-    memset(ret, 0, sizeof *ret);
-    charger_init(&ret->charger);
-    ret->max_charger_da = NA_U16;
+    site_init(ret);
     status = choose(c, ret, &any);
     if (status != EXIT_OK)
         return status;
     if (any)
         return the_only_one(c, ret);
-    if (*ret->cfg.selector.charger != '\0')
-        err = by_charger(c, ret);
-    else
-        err = by_list(c, ret);
-    if ((err == ERR_SITE_UNKNOWN || err == ERR_CIRCUIT_UNKNOWN) &&
-        *ret->cfg.selector.charger == '\0' &&
-        (*ret->cfg.selector.site_key != '\0' || ret->cfg.selector.site_id >= 0))
-        err = by_site(c, ret);
-    if (err == ERR_NOT_FOUND)
-        err = ERR_CIRCUIT_UNKNOWN;
+    err = site_resolve(c, ret);
     if (err == ERR_SITE_UNKNOWN || err == ERR_CIRCUIT_UNKNOWN)
         return unknown(c, ret, err);
     return err == ERR_OK ? EXIT_OK : cloud_fail(c, err, "looking for the circuit");
@@ -254,22 +277,26 @@ enum err site_observe(struct cloud *c, struct site *s)
     static struct observation list[OBSERVATIONS_MAX];
     char path[EASEE_PATH_MAX];
     size_t count;
-    int64_t da;
+    int64_t number;
     enum err err;
 
     if (s->where.chargers == 0)
         return ERR_NOT_FOUND;
-    snprintf(path, sizeof path, "/state/%s/observations?ids=%s,%d", s->where.serial[0],
-             telemetry_ids(), OBSERVE_MAX_CHARGER);
+    snprintf(path, sizeof path, "/state/%s/observations?ids=%s,%d,%d", s->where.serial[0],
+             telemetry_ids(), PHASE_MODE, MAX_CHARGER_CURRENT);
     err = cloud_call(c, BUDGET_OBSERVE, path, NULL);
     if (err == ERR_OK)
         err = easee_msg_observations(c->reply.body, c->reply.len, list, OBSERVATIONS_MAX,
                                      &count);
     for (size_t i = 0; err == ERR_OK && i < count; i++) {
         charger_observe(&s->charger, &list[i], c->reply.date_unix_ms, sys_now_ms());
-        if (list[i].id == OBSERVE_MAX_CHARGER && list[i].is_number &&
-            telemetry_scale(list[i].number, 10, 0, NA_U16 - 1, &da))
-            s->max_charger_da = (uint16_t)da;
+        if (!list[i].is_number)
+            continue;
+        if (list[i].id == MAX_CHARGER_CURRENT &&
+            telemetry_scale(list[i].number, 10, 0, NA_U16 - 1, &number))
+            s->max_charger_da = (uint16_t)number;
+        if (list[i].id == PHASE_MODE && telemetry_scale(list[i].number, 1, 0, 3, &number))
+            s->phase_mode = (uint16_t)number;
     }
     return err;
 }

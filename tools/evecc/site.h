@@ -15,11 +15,22 @@ struct site {
     struct easee_settings settings;
     struct charger charger;  /* the master */
     uint16_t max_charger_da; /* observation 47 */
+    uint16_t phase_mode;     /* observation 38: 1, 2 auto, 3 */
 };
 
 /* Which circuit is meant: of the command line, else the configuration, else the only one
  * of the account; found in the cloud.  Says what is wrong. */
 enum exit_code site_find(struct cloud *c, struct site *ret);
+
+/* Nothing known. */
+void site_init(struct site *s);
+
+/* Looks s->cfg.selector up in the cloud; nothing is said. */
+enum err site_resolve(struct cloud *c, struct site *s);
+
+/* The circuit that the command line names, by site, circuit or charger, into s->cfg;
+ * *RET_GIVEN: it does.  Says what is wrong. */
+enum exit_code site_from_flags(const struct cli *cli, struct site *s, bool *ret_given);
 
 /* Reads the circuit's settings; the charger's observations. */
 enum err site_read(struct cloud *c, struct site *s);

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE_MAX_ = 512, SCREEN_MAX = 8192 };
+enum { SCREEN_MAX = 8192 };
 
 /* What is shown, collected before any of it is written: a live view must not flicker. */
 struct screen {
@@ -98,11 +98,11 @@ static const char *scaled(struct value v, double by, int digits, const char *uni
 
 static void put_head(struct screen *s, const struct link *l, const uint16_t *image)
 {
-    char serial[VALUE_TEXT_MAX], model[VALUE_TEXT_MAX], version[VALUE_TEXT_MAX];
+    char serial[VALUE_TEXT_MAX], model[VALUE_TEXT_MAX];
 
-    put(s, "%sUnit %d%s at %s port %s   %s %s   gateway %s\n\n", paint(STYLE_STRONG),
-        l->unit, paint(STYLE_PLAIN), l->host, l->port, text(image, REG_MODEL, model),
-        text(image, REG_SERIAL, serial), text(image, REG_GATEWAY_VERSION, version));
+    put(s, "%s%s%sunit %d%s at %s port %s   %s %s\n\n", paint(STYLE_STRONG), l->name,
+        *l->name != '\0' ? ", " : "", l->unit, paint(STYLE_PLAIN), l->host, l->port,
+        text(image, REG_MODEL, model), text(image, REG_SERIAL, serial));
 }
 
 static void put_triple(struct screen *s, const uint16_t *image, unsigned first, double by,
@@ -259,12 +259,15 @@ static void put_gateway(struct screen *s, const uint16_t *image)
         connection.raw == CONNECTION_POLLING || connection.raw == CONNECTION_STREAMING;
 
     put(s, "\n");
+    label(s, "gateway");
+    put(s, "version %s, running for %s\n", text(image, REG_GATEWAY_VERSION, buf),
+        duration(get(image, REG_UPTIME), a));
     label(s, "cloud");
     put(s, "%s%s%s", connected ? paint(STYLE_GOOD) : paint(STYLE_WARNING),
         text(image, REG_CONNECTION, buf), paint(STYLE_PLAIN));
     put_left(s, image, "back-off", REG_BACKOFF_LEFT);
-    put(s, ", %s of the calls in", scaled(get(image, REG_CALLS_LEFT), 1, 0, "", a));
-    put(s, " %s left", scaled(get(image, REG_CALL_WINDOW), 1, 0, "s", a));
+    put(s, ", calls left: %s", scaled(get(image, REG_CALLS_LEFT), 1, 0, "", a));
+    put(s, " in %s", scaled(get(image, REG_CALL_WINDOW), 1, 0, "s", a));
     put_left(s, image, "next call in", REG_NEXT_CALL);
     put(s, "\n");
     label(s, "watchdog");
@@ -349,38 +352,53 @@ static void redraw(const struct screen *s)
     write_all(out, n);
 }
 
-static enum exit_code watch(const struct cli *cli, struct link *l, double interval_s)
+/* One frame: what was read, or since when there is no answer. */
+static void fill_frame(struct screen *s, struct link *l, time_t *answered)
+{
+    static uint16_t image[REGMAP_COUNT];
+    time_t now = time(NULL);
+    char clock[32];
+    struct tm tm;
+    int name;
+
+    if ((l->ctx != NULL || link_try(l, &name) == LINK_OPEN) && link_fetch(l, image)) {
+        *answered = now;
+        fill(s, l, image);
+    } else {
+        link_close(l);
+        s->len = 0;
+        put(s, "%sNo answer%s from %s port %s for %.0f s, trying again\n",
+            paint(STYLE_BAD), paint(STYLE_PLAIN), l->host, l->port,
+            difftime(now, *answered));
+    }
+    strftime(clock, sizeof clock, "%H:%M:%S", localtime_r(&now, &tm));
+    put(s, "\n%s%s   Ctrl-C ends%s\n", paint(STYLE_FAINT), clock, paint(STYLE_PLAIN));
+}
+
+/* Until a signal; the terminal is left as it was. */
+static enum exit_code watch(struct link *l, double interval_s)
 {
     static const char enter[] = "\033[?1049h\033[?25l", leave[] = "\033[?25h\033[?1049l";
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     struct sigaction catch = {.sa_handler = on_signal};
     const struct timespec pause = {.tv_sec = (time_t)interval_s,
                                    .tv_nsec =
                                        (long)((interval_s - floor(interval_s)) * 1e9)};
-    uint16_t image[REGMAP_COUNT];
-    struct screen screen;
-    enum exit_code status = EXIT_OK;
-    char clock[32];
+    time_t answered = time(NULL);
+    static struct screen screen;
 
-    sigaction(SIGINT, &catch, NULL);
-    sigaction(SIGTERM, &catch, NULL);
-    sigaction(SIGHUP, &catch, NULL);
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaction(signals[i], &catch, NULL);
     write_all(enter, sizeof enter - 1);
     while (interrupted == 0) {
-        time_t now = time(NULL);
-        struct tm tm;
-
-        status = l->ctx != NULL ? link_read(cli, l, image) : EXIT_GATEWAY;
-        if (status != EXIT_OK || interrupted != 0)
+        fill_frame(&screen, l, &answered);
+        if (interrupted != 0)
             break;
-        fill(&screen, l, image);
-        strftime(clock, sizeof clock, "%H:%M:%S", localtime_r(&now, &tm));
-        put(&screen, "\n%s%s   Ctrl-C ends%s\n", paint(STYLE_FAINT), clock,
-            paint(STYLE_PLAIN));
         redraw(&screen);
         nanosleep(&pause, NULL);
     }
     write_all(leave, sizeof leave - 1);
-    return interrupted != 0 ? EXIT_OK : status;
+    return EXIT_OK;
 }
 
 enum exit_code run_status(struct cli *cli)
@@ -405,7 +423,7 @@ enum exit_code run_status(struct cli *cli)
     if (status != EXIT_OK)
         return status;
     if (cli->flag[FLAG_watch] != NULL) {
-        status = watch(cli, &l, interval_s);
+        status = watch(&l, interval_s);
     } else {
         status = link_read(cli, &l, image);
         if (status == EXIT_OK && cli->json)
