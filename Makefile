@@ -220,6 +220,8 @@ PAGES = $(wildcard doc/*.[1-8] tools/*/*.[1-8])
 INSTALLED = \
     $(patsubst %,755:%:$(PREFIX)/sbin,$B/eveccd) \
     $(patsubst %,755:%:$(PREFIX)/bin,$B/evecc $B/easeesim) \
+    644:$B/completion/evecc:$(PREFIX)/share/bash-completion/completions \
+    644:$B/completion/_evecc:$(PREFIX)/share/zsh/vendor-completions \
     $(patsubst %,644:%:$(UNITDIR),$B/eveccd.service etc/eveccd.socket) \
     $(foreach page,$(PAGES),644:$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))) \
     $(patsubst %,644:%:$(PREFIX)/share/doc/evecc,README.md LICENSE etc/evecc.conf \
@@ -228,7 +230,7 @@ INSTALLED = \
 CONF = $(DESTDIR)/etc/evecc/evecc.conf
 
 INSTALLED_FIELDS = $(word $2,$(subst :, ,$1))
-install: all $B/eveccd.service
+install: all $B/eveccd.service $B/completion/evecc $B/completion/_evecc
 	$(foreach i,$(INSTALLED),install -D -m $(call INSTALLED_FIELDS,$i,1) \
 	    -t $(DESTDIR)$(call INSTALLED_FIELDS,$i,3) $(call INSTALLED_FIELDS,$i,2) &&) true
 	test -e $(CONF) || install -D -m 644 etc/evecc.conf $(CONF)
@@ -237,6 +239,12 @@ uninstall:
 	rm -f $(foreach i,$(INSTALLED),\
 	    $(DESTDIR)$(call INSTALLED_FIELDS,$i,3)/$(notdir $(call INSTALLED_FIELDS,$i,2)))
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/evecc
+
+$B/completion/evecc: SHELL_NAME = bash
+$B/completion/_evecc: SHELL_NAME = zsh
+$B/completion/%: $B/evecc
+	@mkdir -p $(@D)
+	$(call say,GEN)$B/evecc completion $(SHELL_NAME) >$@
 
 $B/eveccd.service: etc/eveccd.service FORCE | $B
 	$(call say,GEN)sed 's|/usr/sbin/|$(PREFIX)/sbin/|' $< >$@
