@@ -17,6 +17,10 @@
 /* Keepalive as C-45: a peer that vanished is gone within a minute. */
 enum { KEEP_IDLE_S = 30, KEEP_INTERVAL_S = 10, KEEP_PROBES = 3, USER_TIMEOUT_MS = 20000 };
 
+/* The kernel's share of a connection, which otherwise grows to megabytes for a client
+ * that pipelines and takes no answers. */
+enum { SEND_BUFFER = 32 * 1024, RECEIVE_BUFFER = 32 * 1024 };
+
 /* Addresses as text */
 
 const char *net_text(const struct sockaddr_storage *addr, char ret[static NET_TEXT])
@@ -110,6 +114,8 @@ static bool set_options(int fd)
         {IPPROTO_TCP, TCP_KEEPINTVL,    KEEP_INTERVAL_S},
         {IPPROTO_TCP, TCP_KEEPCNT,      KEEP_PROBES    },
         {IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS},
+        {SOL_SOCKET,  SO_SNDBUF,        SEND_BUFFER    },
+        {SOL_SOCKET,  SO_RCVBUF,        RECEIVE_BUFFER },
     };
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         if (setsockopt(fd, options[i].level, options[i].name, &options[i].value,

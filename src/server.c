@@ -9,10 +9,12 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -25,6 +27,7 @@ enum {
     MARKED_SHARE = 64, /* requests and newcomers of others before marked clients are
                           looked after */
     MARKED_EVENTS = 64,
+    STALL_LOOKS = 5,       /* at a client that takes no answers, before it is closed */
     ACCEPT_PAUSE_MS = 250, /* while there are no descriptors or memory left */
     REFUSE_LOG_MS = 10000,
     RESERVED_DESCRIPTORS = 40, /* the cloud's side (16 calls and the stream), files, and
@@ -44,7 +47,7 @@ TAILQ_HEAD(clients, client);
 struct service {
     struct acl allow, write, priority;
     size_t queue; /* bytes of answers a client may leave untaken */
-    uint32_t frame_ms, stall_ms;
+    uint32_t frame_ms, look_ms;
     struct pool pool;
     /* One deadline each, so both lists stay in the order of due_ms by appending: whoever
      * is due stands in front, and nobody has to look for it. */
@@ -62,6 +65,8 @@ struct listener {
 struct backlog {
     size_t sent, answers; /* answer[sent..answers) still has to leave */
     size_t requests;      /* bytes of request[], received and not yet answered */
+    int in_kernel;        /* bytes of answers there when the client was last looked at */
+    unsigned unmoved;     /* looks since they became less */
     uint8_t request[MBAP_ADU_MAX + TURN_BYTES];
     uint8_t answer[];
 };
@@ -188,6 +193,23 @@ static bool client_wants(struct server *s, int op, struct client *c, uint32_t ev
     return listen_for(c->member.marked ? s->marked.fd : s->epoll, op, &c->source, events);
 }
 
+/* Bytes sent to C that it has not acknowledged. */
+static int in_kernel(const struct client *c)
+{
+    int bytes = 0;
+    ioctl(c->source.fd, SIOCOUTQ, &bytes);
+    return bytes;
+}
+
+/* C has taken some of its answers, LEFT bytes are in the kernel. */
+static void taken(struct client *c, int left, uint64_t now_ms)
+{
+    c->backlog->in_kernel = left;
+    c->backlog->unmoved = 0;
+    pool_touch(&c->service->pool, &c->member, now_ms);
+    watch(c, &c->service->stalled, now_ms + c->service->look_ms);
+}
+
 /* Keeps the SIZE bytes of ANSWER that C did not take; until it has, it is not read. */
 static void stall(struct server *s, struct client *c, const uint8_t *answer_left,
                   size_t size, uint64_t now_ms)
@@ -203,7 +225,7 @@ static void stall(struct server *s, struct client *c, const uint8_t *answer_left
     b->requests = 0;
     memcpy(b->answer, answer_left, size);
     c->backlog = b;
-    watch(c, &c->service->stalled, now_ms + c->service->stall_ms);
+    taken(c, in_kernel(c), now_ms);
 }
 
 /* Sends the answers of this turn.  False: C takes no more for now, or is closed. */
@@ -301,11 +323,9 @@ static void drain(struct server *s, struct client *c, const struct moment *at)
         return;
     }
     b->sent += (size_t)sent;
-    pool_touch(&c->service->pool, &c->member, at->now_ms);
-    if (b->sent < b->answers) {
-        watch(c, &c->service->stalled, at->now_ms + c->service->stall_ms);
+    taken(c, in_kernel(c), at->now_ms);
+    if (b->sent < b->answers)
         return;
-    }
     if (!client_wants(s, EPOLL_CTL_MOD, c, EPOLLIN)) {
         close_client(s, c);
         return;
@@ -436,7 +456,7 @@ static bool open_service(struct server *s, const struct config_listener *cfg,
                           .priority = cfg->priority,
                           .queue = cfg->queue * 1024u,
                           .frame_ms = cfg->frame_timeout,
-                          .stall_ms = cfg->stall_timeout * 1000};
+                          .look_ms = cfg->stall_timeout * 1000 / STALL_LOOKS};
     TAILQ_INIT(&v->unfinished);
     TAILQ_INIT(&v->stalled);
     size_t count = net_listen(cfg, in, fd, why, why_size);
@@ -588,11 +608,28 @@ void server_event(struct server *s, void *ptr, uint32_t events, uint64_t now_ms,
 
 /* Timers */
 
-static void close_due(struct server *s, struct clients *list, uint64_t now_ms)
+static void close_unfinished(struct server *s, struct service *v, uint64_t now_ms)
 {
     struct client *c;
-    while ((c = TAILQ_FIRST(list)) && c->due_ms <= now_ms)
+    while ((c = TAILQ_FIRST(&v->unfinished)) && c->due_ms <= now_ms)
         close_client(s, c);
+}
+
+/* epoll reports room only when half of the kernel's buffer is free: a slow client may
+ * have taken some of its answers before. */
+static void close_stalled(struct server *s, struct service *v, uint64_t now_ms)
+{
+    struct client *c;
+    while ((c = TAILQ_FIRST(&v->stalled)) && c->due_ms <= now_ms) {
+        struct backlog *b = c->backlog;
+        int left = in_kernel(c);
+        if (left < b->in_kernel)
+            taken(c, left, now_ms);
+        else if (++b->unmoved < STALL_LOOKS)
+            watch(c, &v->stalled, now_ms + v->look_ms);
+        else
+            close_client(s, c);
+    }
 }
 
 void server_tick(struct server *s, uint64_t now_ms)
@@ -600,8 +637,8 @@ void server_tick(struct server *s, uint64_t now_ms)
     for (size_t i = 0; i < s->services; i++) {
         struct service *v = &s->service[i];
         struct pool_member *idle;
-        close_due(s, &v->unfinished, now_ms);
-        close_due(s, &v->stalled, now_ms);
+        close_unfinished(s, v, now_ms);
+        close_stalled(s, v, now_ms);
         while ((idle = pool_overdue(&v->pool, now_ms)))
             close_client(s, client_of(idle));
     }

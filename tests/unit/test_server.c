@@ -513,7 +513,7 @@ static void a_slow_reader_gets_every_answer_in_order(void **state)
 
     flood(f, &w, slow);
     assert_true(f->counts->requests < w.asked); /* the rest waits in the sockets */
-    assert_int_equal(server_wake(f->s), f->now_ms + 5000);
+    assert_int_equal(server_wake(f->s), f->now_ms + 1000);
     for (unsigned i = 0; i < 10; i++)
         ask(f, good, i);
 
@@ -532,24 +532,31 @@ static void a_slow_reader_gets_every_answer_in_order(void **state)
     close(good);
 }
 
+/* However little it takes, as long as it takes something; the first looks may see the
+ * kernel still moving bytes to the other side. */
 static void who_takes_nothing_for_five_seconds_is_closed(void **state)
 {
     struct fixture *f = *state;
     int slow = small_client(f), good = client(f);
-    uint8_t answers[64 * BIG_ANSWER_SIZE];
+    uint8_t answers[8 * BIG_ANSWER_SIZE];
     struct flood w = {0};
-    flood(f, &w, slow);
+    unsigned seconds;
 
-    f->now_ms += 4999;
-    settle(f);
-    assert_int_equal(f->counts->open, 2);
-    while (server_wake(f->s) == START_MS + 5000) /* progress renews it */
-        assert_true(get(f, slow, answers, sizeof answers));
     flood(f, &w, slow);
-    assert_int_equal(server_wake(f->s), f->now_ms + 5000);
-    f->now_ms += 5000;
-    settle(f);
-    assert_int_equal(f->counts->open, 1);
+    for (seconds = 0; seconds < 30; seconds++) {
+        if (seconds % 4 == 0)
+            assert_true(get(f, slow, answers, sizeof answers));
+        f->now_ms += 1000;
+        settle(f);
+        assert_int_equal(f->counts->open, 2);
+    }
+    assert_true(get(f, slow, answers, sizeof answers));
+    flood(f, &w, slow);
+    for (seconds = 0; f->counts->open == 2; seconds++) {
+        f->now_ms += 1000;
+        settle(f);
+    }
+    assert_in_range(seconds, 5, 6);
     assert_true(server_wake(f->s) == NEVER);
     ask(f, good, 3);
     close(slow);
