@@ -8,6 +8,7 @@
 #   make bench      speed beside libmodbus's own server and a bare echo
 #   make fuzz       every parser for FUZZ_SECONDS (60) each
 #   make docs       the documents made from the tables       make check-docs     are they fresh?
+#   make docs-suites doc/conformance.md and doc/attacks.md, from a run of the suites
 #   make check-pure the core does no I/O, takes no lock, reads no clock
 #   make install    DESTDIR= PREFIX=/usr/local               make uninstall
 #   make deb        a Debian package, in build/              make setup, make clean
@@ -182,6 +183,13 @@ check-docs: $(DOCGENS) $B/evecc
 	@$(foreach d,$(DOCS),$(call GENERATE,$d) | cmp - $(call DOC_FILE,$d) || \
 	    { echo "$(call DOC_FILE,$d) is stale: make docs"; exit 1; };)
 
+# The catalogues of rules and attacks with the results of a run.
+docs-suites: all
+	@for suite in 80_conformance:conformance 81_attacks:attacks; do \
+	    echo doc/$${suite#*:}.md; \
+	    tests/integration/$${suite%:*}.py --document >$B/doc && \
+	        cp $B/doc doc/$${suite#*:}.md || exit 1; done
+
 lint: lint-format lint-cppcheck lint-tidy lint-scripts
 lint-format:
 	clang-format --dry-run -Werror $(OURS)
@@ -259,4 +267,4 @@ clean:
           $B/cli/*.d)
 .PHONY: all need setup run test check check32 tests need-cmocka check-pure lint lint-format \
         lint-cppcheck lint-tidy lint-scripts docs check-docs bench run-fuzzers fuzz \
-        install uninstall deb clean FORCE
+        docs-suites install uninstall deb clean FORCE

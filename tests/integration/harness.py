@@ -204,8 +204,9 @@ class ModbusError(Exception):
 class Modbus:
     """A Modbus TCP client small enough to send anything."""
 
-    def __init__(self, port, unit=1, timeout_s=10):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    def __init__(self, port, unit=1, timeout_s=10, source=""):
+        """SOURCE: the address to come from, such as 127.0.0.2."""
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout_s, (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.unit, self.transaction = unit, 0
 
@@ -235,6 +236,11 @@ class Modbus:
         transaction, protocol, length, unit = struct.unpack(">HHHB", self._exactly(7))
         equal(protocol, 0, "protocol id of an answer")
         return transaction, unit, self._exactly(length - 1)
+
+    def reply(self, pdu, unit=None):
+        """The PDU that answers PDU, an exception as well."""
+        self.send(self.frame(pdu, unit))
+        return self.answer()[2]
 
     def ask(self, pdu, unit=None):
         """The PDU that answers PDU; an exception becomes a ModbusError."""
@@ -287,7 +293,7 @@ class Modbus:
 CONFIG = """\
 [gateway]
 state_dir = {folder}/state
-log_level = debug
+log_level = {level}
 
 [easee]
 username = {user}
@@ -323,32 +329,37 @@ class Gateway(Program):
     """eveccd, ready to answer."""
 
     def __init__(self, bench, api, *, which="site = ABCD-1234\ncircuit = 1", circuits=None,
-                 easee="", listener="idle_timeout = 0", address="::", user=USER, password=PASSWORD,
-                 ready=True, port=None, env=None, prefix=()):
-        self.bench = bench
+                 easee="", listener="idle_timeout = 0", address="::", user=USER,
+                 password=PASSWORD, ready=True, port=None, env=None, prefix=(), name="",
+                 level="debug"):
+        """NAME: a folder of its own, for several gateways in one test."""
+        self.bench, self.name_in_bench = bench, name
+        folder = os.path.join(bench.folder, name)
         self.settings = {"api": api, "easee": easee, "listener": listener, "address": address,
-                         "user": user, "folder": bench.folder, "port": port or free_port(),
-                         "circuits": circuits or CIRCUIT.format(which=which)}
+                         "user": user, "folder": folder, "port": port or free_port(),
+                         "circuits": circuits or CIRCUIT.format(which=which), "level": level}
         self.port = self.settings["port"]
-        self.path = os.path.join(bench.folder, "eveccd.conf")
-        os.makedirs(os.path.join(bench.folder, "state"), mode=0o700, exist_ok=True)
-        bench.write("password", password + "\n")
+        self.path = os.path.join(folder, "eveccd.conf")
+        os.makedirs(os.path.join(folder, "state"), mode=0o700, exist_ok=True)
+        bench.write(os.path.join(name, "password"), password + "\n")
         self.configure()
 
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.setblocking(False)
-        notify_path = os.path.join(bench.folder, f"notify{self.port}")
+        notify_path = os.path.join(folder, f"notify{self.port}")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(notify_path)  # of one that was stopped
         self.notify.bind(notify_path)
         super().__init__([os.path.join(BUILD, "eveccd"), "-c", self.path],
-                         os.path.join(bench.folder, "eveccd.log"), {"NOTIFY_SOCKET": notify_path, **(env or {})},
-                         prefix)
+                         os.path.join(folder, "eveccd.log"),
+                         {"NOTIFY_SOCKET": notify_path, **(env or {})}, prefix)
         if ready:
             self.until_notified("READY=1")
 
     def configure(self, **changes):
         """Writes the configuration file, with CHANGES to what it held before."""
         self.settings.update(changes)
-        self.bench.write("eveccd.conf", CONFIG.format(**self.settings))
+        self.bench.write(os.path.join(self.name_in_bench, "eveccd.conf"), CONFIG.format(**self.settings))
 
     def until_notified(self, state):
         def notified():
@@ -359,8 +370,8 @@ class Gateway(Program):
 
         until(notified, lambda: f"{state}; its log:\n{self.log()}")
 
-    def client(self, unit=1, timeout_s=10):
-        client = Modbus(self.port, unit, timeout_s)
+    def client(self, unit=1, timeout_s=10, source=""):
+        client = Modbus(self.port, unit, timeout_s, source)
         self.bench.stack.callback(client.close)
         return client
 
@@ -381,8 +392,11 @@ class Bench:
         self.programs.append(program)
         return program
 
-    def sim(self, *args, **kwargs):
-        return self.start(Sim(self.folder, *args, **kwargs))
+    def sim(self, *args, name="", **kwargs):
+        """NAME: as of a gateway."""
+        folder = os.path.join(self.folder, name)
+        os.makedirs(folder, exist_ok=True)
+        return self.start(Sim(folder, *args, **kwargs))
 
     def gateway(self, sim=None, **kwargs):
         """A gateway for SIM, or for what `api` says."""
