@@ -102,6 +102,7 @@ static void clear_latches(struct circuit *c)
     c->reasserted = 0;
     c->not_confirmed = false;
     c->repeats = 0;
+    c->slow_until_ms = 0;
 }
 
 static void new_wish(struct circuit *c, const struct want *w)
@@ -206,8 +207,10 @@ void circuit_want(struct circuit *c, const struct want *w, uint64_t now_ms)
 
     if (w->clears != c->clears)
         clear_latches(c);
-    if (w->resends != c->resends && c->sent.known)
+    if (w->resends != c->resends && c->sent.known) {
         c->sent.unsure = true;
+        c->slow_until_ms = 0;
+    }
     if (w->refreshes != c->refreshes)
         for (unsigned i = 0; i < c->chargers; i++)
             c->observe_at_ms[i] = earlier(c->observe_at_ms[i], now_ms);
@@ -307,7 +310,8 @@ static void confirm(struct circuit *c, uint64_t now_ms)
     if (!c->foreign)
         c->slow_until_ms = 0;
     c->result = ERR_OK;
-    c->round_trip_ms = (uint16_t)earlier(trip, 65534);
+    if (circuit_wish_pending(c)) /* not when it was only asserted again */
+        c->round_trip_ms = (uint16_t)earlier(trip, 65534);
     c->events |= CIRCUIT_CONFIRMED;
 }
 

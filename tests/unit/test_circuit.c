@@ -1094,31 +1094,38 @@ static void a_pause_ends_early_when_idle(void **state)
 
 /* ---- others ---- */
 
+/* Ten minutes in which somebody else always sets 16 A; how often 10 A was sent. */
+static unsigned overrule(struct bench *t)
+{
+    uint64_t end = t->now_ms + 10 * MINUTES;
+    unsigned sets = 0;
+
+    while (t->now_ms < end) {
+        struct request r;
+
+        report(t, 16, 16, 16);
+        later_by(t, 4 * SECONDS);
+        if (circuit_press(&t->c, &t->b, t->now_ms) > 0 &&
+            circuit_next(&t->c, &t->b, t->now_ms, &r)) {
+            assert_int_equal(r.amps.l[0], 10);
+            sets++;
+            done(t, REQUEST_SET, ERR_OK, 200);
+            t->now_ms += 100;
+            report(t, 10, 10, 10);
+            t->now_ms += 100;
+        }
+    }
+    return sets;
+}
+
 static void somebody_else_is_overruled_a_few_times(void **state)
 {
     struct bench t;
-    unsigned sets = 0;
     uint64_t end;
 
     (void)state;
     start_at(&t, 7400, 10);
-    end = t.now_ms + 10 * MINUTES;
-    while (t.now_ms < end) {
-        struct request r;
-
-        report(&t, 16, 16, 16);
-        later_by(&t, 4 * SECONDS);
-        if (circuit_press(&t.c, &t.b, t.now_ms) > 0 &&
-            circuit_next(&t.c, &t.b, t.now_ms, &r)) {
-            assert_int_equal(r.amps.l[0], 10);
-            sets++;
-            done(&t, REQUEST_SET, ERR_OK, 200);
-            t.now_ms += 100;
-            report(&t, 10, 10, 10);
-            t.now_ms += 100;
-        }
-    }
-    assert_int_equal(sets, 3);
+    assert_int_equal(overrule(&t), 3);
     assert_true(status(&t)->faults & FAULT_FOREIGN_CONTROL);
     assert_int_equal(status(&t)->progress.stage, STAGE_OVERRIDDEN);
     assert_int_equal(status(&t)->progress.binding, BINDING_OTHER_CONTROLLER);
@@ -1130,7 +1137,30 @@ static void somebody_else_is_overruled_a_few_times(void **state)
     expect_set(&t, 10, 10, 10);
 }
 
-/* Three phases are reported one after the other: a moment's difference is nobody's. */
+/* Who asks for it does not wait for the slow retry. */
+static void a_request_ends_the_slow_retry(void **state)
+{
+    (void)state;
+    for (int clear = 0; clear <= 1; clear++) {
+        struct bench t;
+        uint16_t trip_ms;
+
+        start_at(&t, 7400, 10);
+        trip_ms = status(&t)->progress.round_trip_ms;
+        assert_int_equal(overrule(&t), 3);
+        expect_nothing(&t);
+        t.want.clears += clear == 1;
+        t.want.resends += clear == 0;
+        circuit_want(&t.c, &t.want, t.now_ms);
+        expect_set(&t, 10, 10, 10);
+        done(&t, REQUEST_SET, ERR_OK, 200);
+        report(&t, 10, 10, 10);
+        circuit_decide(&t.c, t.now_ms);
+        assert_int_equal(status(&t)->faults, 0);
+        assert_int_equal(status(&t)->progress.round_trip_ms, trip_ms); /* of the wish */
+    }
+}
+
 /* A limit that comes back to what was reported before is not reported again. */
 static void a_foreign_command_is_looked_after(void **state)
 {
@@ -1165,6 +1195,7 @@ static void a_foreign_command_is_looked_after(void **state)
     assert_int_equal(t.c.counts.reasserts, 1);
 }
 
+/* Three phases are reported one after the other: a moment's difference is nobody's. */
 static void a_short_difference_is_nobody(void **state)
 {
     struct bench t;
@@ -1688,6 +1719,7 @@ int main(void)
         cmocka_unit_test(a_pause_ends_early_when_idle),
         cmocka_unit_test(somebody_else_is_overruled_a_few_times),
         cmocka_unit_test(a_foreign_command_is_looked_after),
+        cmocka_unit_test(a_request_ends_the_slow_retry),
         cmocka_unit_test(a_short_difference_is_nobody),
         cmocka_unit_test(renewed_by_the_same_value),
         cmocka_unit_test(renewed_when_the_charger_says_so),
