@@ -1,0 +1,449 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""The charger's truth comes back: over the live stream, within seconds and without polling; what
+the charger made of a setpoint; others at the wheel; a hub that fails."""
+import time
+
+import harness
+from harness import SERIAL, SETTINGS, equal, note, until
+
+HUB = "/hubs/chargers"
+OBSERVATIONS = "/observations"
+LOGIN, REFRESH = "/api/accounts/login", "/api/accounts/refresh_token"
+
+POLLING, STREAMING = 2, 3  # register 7130
+NONE, WAITING, SENT, ACCEPTED, CONFIRMED, EFFECTIVE = range(6)  # register 7301
+REFUSED, TIMED_OUT, SUPERSEDED, OVERRIDDEN = range(6, 10)
+REJECTED = 42  # register 7303
+ONE_PHASE, THREE_PHASES = 10, 30  # outputPhase
+
+BIT_OFFLINE, BIT_FOREIGN, BIT_NOT_CONFIRMED = 1 << 1, 1 << 7, 1 << 8  # register 7128
+STREAM_CONNECTS, FOREIGN_COMMANDS, REASSERTS, GAPS = (7400 + 2 * n for n in (16, 17, 18, 19))
+
+
+def start(bench, *sim_args, streaming=True, **kwargs):
+    sim = bench.sim(*sim_args)
+    client = bench.gateway(sim, **kwargs).client()
+    if streaming:
+        until(lambda: client.u16(7130) == STREAMING, "streaming")
+    return sim, client
+
+
+def until_stage(client, *stages, limit_s=20):
+    until(lambda: client.u16(7301) in stages,
+          lambda: f"stage {stages}: {client.setpoint()}", limit_s)
+
+
+def until_over(started, seconds):
+    """Until SECONDS have passed since STARTED: for what must not happen meanwhile."""
+    until(lambda: time.monotonic() > started + seconds, "time passes", seconds + 20)
+
+
+def until_drawn(sim, client, amps, limit_s=30):
+    """Until the car draws AMPS on L1 to L3, there and as the registers have it."""
+    until(lambda: sim.charger()["current"] == amps, lambda: f"{amps}: {sim.charger()}", limit_s)
+    until(lambda: [client.u32(a) for a in (7110, 7112, 7114)] == [1000 * a for a in amps],
+          lambda: f"{amps} in 7110: {client.read(7110, 6)}")
+
+
+def lift_limits(sim):
+    sim.set(limits=False)
+
+
+# What is shown.
+
+def test_effective_within_seconds(bench):
+    """Stage 5 and the power that follows, over the stream alone."""
+    sim, client = start(bench)
+    before = len(sim.ledger("GET"))
+    started = time.monotonic()
+    client.power(7400)
+    until_stage(client, EFFECTIVE)
+    until(lambda: client.u32(7108) == 6930, lambda: f"6930 W in 7108: {client.u32(7108)}")
+    took = time.monotonic() - started
+    note(f"stage 5 and live power after {took:.1f} s, round trip {client.u16(7336)} ms")
+    assert took < 10, f"{took} s"
+    equal([e["path"] for e in sim.ledger("GET")[before:]], [], "calls that read")
+    until_drawn(sim, client, [10, 10, 10])
+    equal(client.u16(7321), 100, "offered, in 0.1 A")
+    equal((client.u16(7104), client.u16(7105)), (3, 7), "phases")
+    sim.set(charger=SERIAL, car={"connected": False})
+    until(lambda: (client.u16(7106), client.u16(7100), client.u32(7108)) == (0, ord("A"), 0),
+          "no car")
+
+
+def test_round_trip_is_the_chargers(bench):
+    """The verdict comes by CommandResponse: at once when the charger gives it."""
+    sim, client = start(bench)
+    sim.set(charger=SERIAL, answer_ms=2000)
+    client.write(7200, 77)
+    client.power(7400)
+    until_stage(client, CONFIRMED, EFFECTIVE)
+    equal(client.u16(7302), 77, "sequence of the last confirmed command")
+    command = sim.charger()["last_command"]
+    answered_ms = command["answered_ms"] - command["sent_ms"]
+    took_ms = client.u16(7336)
+    note(f"round trip {took_ms} ms, the charger took {answered_ms} ms")
+    assert answered_ms <= took_ms < answered_ms + 1000, took_ms
+    equal(len(sim.ledger("GET", SETTINGS)), 0, "read-backs")
+
+
+def test_stages_in_order(bench):
+    sim, client = start(bench)
+    equal(client.u16(7301), NONE, "stage without a wish")
+    sim.set(charger=SERIAL, answer_ms=1500)
+    sim.fault(method="POST", path=SETTINGS, kind="slow", delay_ms=1000)
+    seen = [NONE]
+
+    def effective():
+        stage = client.u16(7301)
+        if stage != seen[-1]:
+            seen.append(stage)
+        return stage == EFFECTIVE
+
+    client.power(7400)
+    until(effective, lambda: f"effective: {seen}", interval_s=0.002)
+    equal([s for s in seen if s != WAITING], [NONE, SENT, ACCEPTED, CONFIRMED, EFFECTIVE],
+          "stages")
+
+
+def test_waiting(bench):
+    sim, client = start(bench)
+    sim.fault(method="POST", path=SETTINGS, status=429, headers={"Retry-After": "35"})
+    client.power(7400)
+    until(lambda: client.u16(7304) == 429, "429")
+    until_stage(client, WAITING)
+    assert 25 <= client.u16(7334) <= 35, f"back-off {client.u16(7334)} s"
+    equal(client.u16(7335), 1, "pending")
+
+
+def test_no_polling_while_streaming(bench):
+    """Polling is once a minute; over more than that there is none, until the stream goes."""
+    sim, client = start(bench)
+    first = time.monotonic()
+    polls = len(sim.ledger("GET", OBSERVATIONS))
+    equal(polls, 1, "polls at the start")
+    until_over(first, 63)
+    equal(len(sim.ledger("GET", OBSERVATIONS)), polls, "polls while streaming")
+    equal(client.u16(7130), STREAMING, "connection")
+    sim.set(hub={"websockets": False, "drop": True})
+    until(lambda: client.u16(7130) == POLLING, "polling")
+    until(lambda: len(sim.ledger("GET", OBSERVATIONS)) > polls, "a poll")
+
+
+def test_survives_a_bad_hub(bench):
+    """Pieces, noise, doubles and old values change nothing of what is shown."""
+    sim = bench.sim()
+    sim.set(hub={"frames": "split", "unknown_targets": True, "garbage": True,
+                 "duplicates": True, "out_of_order": True, "ticks_off": 12345})
+    client = bench.gateway(sim).client()
+    until(lambda: client.u16(7130) == STREAMING, "streaming")
+    for watts, amps in ((7400, 10), (5600, 8), (9000, 13)):
+        client.power(watts)
+        until_stage(client, EFFECTIVE)
+        until_drawn(sim, client, [amps] * 3)
+        equal(client.u16(7321), 10 * amps, "offered, in 0.1 A")
+    equal(client.u32(7128), 0, "faults")
+    equal((client.u32(REASSERTS), client.u32(STREAM_CONNECTS)), (0, 1), "re-asserts, connects")
+
+
+def test_restored_value_is_read_back(bench):
+    """Without a CommandResponse the charger's own report of its limit confirms."""
+    sim, client = start(bench)
+    sim.set(hub={"no_responses": True})
+    client.power(7400)
+    until_stage(client, EFFECTIVE)
+    assert client.u16(7336) < 5000, client.u16(7336)
+
+
+# Verdicts.
+
+def test_rejected(bench):
+    sim, client = start(bench)
+    sim.set(charger=SERIAL, confirm="reject")
+    client.power(7400)
+    until_stage(client, REFUSED)
+    equal(client.u16(7303), REJECTED, "result")
+    equal(len(sim.setpoints()), 1, "setpoints: a rejected one is not repeated")
+    sim.set(charger=SERIAL, confirm="normal")
+    client.power(9000)
+    until_stage(client, EFFECTIVE)
+    equal(client.u16(7303), 0, "result")
+
+
+def test_never_confirmed(bench):
+    """20 s, once more the same, then it is said, and control goes on."""
+    sim, client = start(bench)
+    sim.set(charger=SERIAL, confirm="never")
+    started = time.monotonic()
+    client.power(7400)
+    until_stage(client, ACCEPTED)
+    until_stage(client, TIMED_OUT, limit_s=60)
+    took = time.monotonic() - started
+    assert 39 < took < 48, f"timed out after {took} s"
+    assert client.u32(7128) & BIT_NOT_CONFIRMED, "fault bit 8"
+    equal([b["dynamicCircuitCurrentP1"] for b in sim.setpoints()], [10, 10], "setpoints")
+    sim.set(charger=SERIAL, confirm="normal")
+    client.power(9000)
+    until_stage(client, EFFECTIVE)
+    equal(client.u32(7128), 0, "faults")
+
+
+def test_late_confirmation_is_not_foreign(bench):
+    """Also after the time-out and the repetition it is ours."""
+    sim, client = start(bench)
+    sim.set(charger=SERIAL, answer_ms=23000)
+    client.power(7400)
+    until_stage(client, ACCEPTED)
+    until_stage(client, CONFIRMED, EFFECTIVE, limit_s=40)
+    until_stage(client, EFFECTIVE)
+    equal((client.u32(FOREIGN_COMMANDS), client.u32(REASSERTS)), (0, 0), "foreign, re-asserts")
+    equal(client.u32(7128), 0, "faults")
+    assert 22000 < client.u16(7336) < 30000, client.u16(7336)
+
+
+# Somebody else at the wheel.
+
+def test_foreign_control(bench):
+    """Re-asserted three times, then it is said, and there is peace."""
+    sim, client = start(bench)
+    client.power(7400)
+    until_stage(client, EFFECTIVE)
+    for turn in range(1, 5):
+        sim.set(circuit=12345, dynamic=[20, 20, 20])
+        until(lambda: sim.currents() == [20, 20, 20], "20/20/20 by somebody else")
+        if turn < 4:
+            until(lambda: sim.currents() == [10, 10, 10],
+                  lambda: f"re-asserted: {client.setpoint()}")
+            equal(client.u32(REASSERTS), turn, "re-asserts")
+            until_stage(client, EFFECTIVE)
+    until_stage(client, OVERRIDDEN)
+    assert client.u32(7128) & BIT_FOREIGN, "fault bit 7"
+    equal((client.u16(7303), client.u16(7322)), (45, 13), "result, binding limit")
+    equal(client.u32(REASSERTS), 3, "re-asserts")
+    sent, mark = len(sim.setpoints()), time.monotonic()
+    until_over(mark, 6)
+    equal(len(sim.setpoints()), sent, "setpoints after that")
+    client.write_one(7216, 1)  # clear latches
+    until(lambda: sim.currents() == [10, 10, 10], "in control again")
+    until(lambda: client.u32(7128) == 0, "no fault")
+
+
+def test_charger_limit_of_others(bench):
+    """Another knob than ours: shown, not fought; nor is a resume by others."""
+    sim, client = start(bench)
+    client.power(11000)
+    until_stage(client, EFFECTIVE)
+    sim.set(charger=SERIAL, dynamic_current=8)
+    until_drawn(sim, client, [8, 8, 8])
+    until(lambda: (client.u16(7321), client.u16(7322)) == (80, 11),
+          lambda: f"8 A, held by the charger: {client.read(7321, 2)}")
+    until_stage(client, EFFECTIVE)
+    sim.set(charger=SERIAL, dynamic_current=32)
+    until_drawn(sim, client, [15, 15, 15])
+    equal(client.u32(FOREIGN_COMMANDS), 2, "foreign commands")
+    equal((client.u32(REASSERTS), client.u32(7128)), (0, 0), "re-asserts, faults")
+
+
+def test_restart_of_the_charger(bench):
+    """Its dynamic values are gone; ours are set again when it is back."""
+    sim, client = start(bench)
+    client.power(7400)
+    until_stage(client, EFFECTIVE)
+    lift_limits(sim)
+    sim.set(charger=SERIAL, reboot=True)
+    until(lambda: client.u32(7128) & BIT_OFFLINE, "offline")
+    equal((client.u16(7131), sim.currents()), (0, [40, 40, 40]), "online, currents")
+    sim.set(speed=20)
+    until(lambda: sim.charger()["online"], "back", 30)
+    sim.set(speed=1)
+    until(lambda: sim.currents() == [10, 10, 10], lambda: f"10/10/10: {client.setpoint()}")
+    until(lambda: client.u32(7128) == 0 and client.u16(7131) == 1, "online")
+    until_stage(client, EFFECTIVE)
+
+
+# Several chargers on one circuit.
+
+def test_several_chargers(bench):
+    sim, client = start(bench, which="site = EFGH-5678\ncircuit = 1")
+    serials = ("EH200001", "EH200002")
+    for serial in serials:
+        sim.set(charger=serial, car={"connected": True, "wants_a": 32, "phases": 3})
+    until(lambda: (client.u16(7136), client.u16(7137)) == (2, 2),
+          lambda: f"two cars that charge: {client.read(7136, 2)}", 30)
+    client.power(16 * 690)
+    until_stage(client, EFFECTIVE)
+    until(lambda: [sim.charger(s)["current"] for s in serials] == [[8, 8, 8]] * 2, "8 A each", 30)
+    until(lambda: client.u32(7108) == sum(round(sim.charger(s)["power_w"]) for s in serials),
+          lambda: f"sum of the power: {client.u32(7108)}")
+    until(lambda: [client.u32(a) for a in (7110, 7112, 7114)] == [16000] * 3,
+          lambda: f"sum of the currents: {client.read(7110, 6)}")
+    equal(client.u32(7010) & 0b1001, 0, "phase switching, alone")
+    client.power(3000)  # 13 A on one phase, were it alone
+    until(lambda: sim.currents(12346) == [0, 0, 0], "pause")
+    client.write_one(7208, 1)
+    until_stage(client, EFFECTIVE)
+    for body in sim.setpoints():
+        equal(len({body[f"dynamicCircuitCurrentP{p}"] for p in (1, 2, 3)}), 1, f"phases of {body}")
+
+
+# Phases, by what the charger does.
+
+def test_phases(bench):
+    sim, client = start(bench)
+    client.power(11000)
+    until_drawn(sim, client, [15, 15, 15])
+    equal(sim.charger()["output_phase"], THREE_PHASES, "outputPhase")
+    until(lambda: client.u16(7330) == 0, "dwell over")
+
+    client.power(3000)
+    until_drawn(sim, client, [13, 0, 0])
+    equal(sim.charger()["output_phase"], ONE_PHASE, "outputPhase")
+    until(lambda: (client.u16(7104), client.u16(7105)) == (1, 1), "one phase: L1")
+    until_stage(client, EFFECTIVE)
+    until(lambda: client.u16(7330) == 0, "dwell over")
+
+    client.power(11000)
+    until_drawn(sim, client, [15, 15, 15], 60)
+    equal(sim.charger()["output_phase"], THREE_PHASES, "outputPhase")
+    until(lambda: (client.u16(7104), client.u16(7105)) == (3, 7), "three phases")
+    until_stage(client, EFFECTIVE)
+    equal(client.u16(7337), 2, "phase switches")
+    amps = [[b[f"dynamicCircuitCurrentP{p}"] for p in (1, 2, 3)] for b in sim.setpoints()]
+    equal(amps, [[15, 15, 15], [13, 0, 0], [0, 0, 0], [15, 15, 15]], "setpoints")
+
+
+# Fallback.
+
+def test_superseded_by_the_watchdog(bench):
+    sim, client = start(bench)
+    client.write(7210, 10, 2, 60, 0)  # watchdog, fallback limit 6 A
+    client.power(7400)
+    until_stage(client, EFFECTIVE)
+    until_stage(client, SUPERSEDED)
+    until(lambda: sim.currents() == [6, 6, 6], "6/6/6")
+    equal(client.u16(7327), 2, "watchdog tripped")
+    client.power(7400)
+    until(lambda: sim.currents() == [10, 10, 10], "10/10/10")
+    until_stage(client, EFFECTIVE)
+
+
+# A stream that fails.
+
+def test_dropped_and_closed(bench):
+    sim, client = start(bench)
+    for n, change in ((2, {"drop": True}), (3, {"close": {"error": "x",
+                                                          "allow_reconnect": True}})):
+        sim.set(hub=change)
+        until(lambda n=n: client.u32(STREAM_CONNECTS) == n, "connected again")
+        until(lambda: client.u16(7130) == STREAMING, "streaming")
+        client.power(5000 + 690 * n)
+        until_stage(client, EFFECTIVE)
+    connections = sim.call("GET", "/sim/state")["hub"]["connections"]
+    equal([c["subscribed"] for c in connections], [[SERIAL]], "subscriptions")
+
+
+def test_negotiates(bench):
+    """A hub that wants it, and sends elsewhere with another token."""
+    sim = bench.sim()
+    sim.set(hub={"direct": False, "redirect": True})
+    client = bench.gateway(sim).client()
+    until(lambda: client.u16(7130) == STREAMING, "streaming", 40)
+    client.power(7400)
+    until_stage(client, EFFECTIVE)
+    equal([e["path"] for e in sim.ledger(path="/hubs/")][-3:],
+          [HUB + "/negotiate", "/hubs/elsewhere/negotiate", "/hubs/elsewhere"], "ways")
+
+
+def test_zombie(bench):
+    """Open and silent for a minute: given up, and connected again."""
+    sim, client = start(bench)
+    sim.set(hub={"silent": True})
+    started = time.monotonic()
+    client.power(7400)
+    until_stage(client, CONFIRMED, EFFECTIVE)  # by a read-back
+    until(lambda: client.u16(7130) == POLLING, "given up", 80)
+    took = time.monotonic() - started
+    assert 55 < took < 75, f"given up after {took} s"
+    sim.set(hub={"silent": False})
+    until(lambda: client.u16(7130) == STREAMING, "streaming", 80)
+    until_stage(client, EFFECTIVE)
+
+
+def test_no_websockets(bench):
+    """Only transports we do not speak: polling, and control all the same."""
+    sim = bench.sim()
+    sim.set(hub={"websockets": False})
+    client = bench.gateway(sim).client()
+    until(lambda: client.u16(7130) == POLLING, "polling")
+    client.power(7400)
+    until_stage(client, CONFIRMED, EFFECTIVE)
+    equal(sim.currents(), [10, 10, 10], "currents")
+    sim.set(hub={"websockets": True})
+    until(lambda: client.u16(7130) == STREAMING, "streaming", 60)
+
+
+def hub_answers(status, most):
+    """A test: the hub answers STATUS for ever; there are at most MOST attempts in half a minute,
+    no login but the first, and control by REST goes on."""
+    def test(bench):
+        sim = bench.sim()
+        sim.fault(path="/hubs", status=status, count=-1)
+        client = bench.gateway(sim).client()
+        until(lambda: sim.ledger(path="/hubs"), "an attempt")
+        started = time.monotonic()
+        for amps in (10, 12, 8, 14, 9):
+            client.power(690 * amps)
+            until(lambda amps=amps: sim.currents() == [amps] * 3,
+                  lambda: f"{amps} A: {client.setpoint()}", 15)
+            until_stage(client, CONFIRMED, EFFECTIVE)
+        until_over(started, 30)
+        attempts = len(sim.ledger(path="/hubs"))
+        note(f"{status}: {attempts} attempts in 30 s")
+        assert attempts <= most, f"{attempts} attempts"
+        equal(client.u16(7130), POLLING, "connection")
+        equal(len(sim.ledger("POST", LOGIN)), 1, "logins")
+        equal(client.u32(7128), 0, "faults")
+
+    test.__name__ = f"test_hub_answers_{status}"
+    return test
+
+
+for refusal in (hub_answers(401, 1), hub_answers(403, 1), hub_answers(429, 1),
+                hub_answers(503, 7)):
+    globals()[refusal.__name__] = refusal
+del refusal
+
+
+def test_hub_takes_the_next_token(bench):
+    """Refused with the token that the calls still use: renewed once, no login; a hub that goes
+    on refusing is left alone."""
+    sim = bench.sim()
+    sim.fault(path="/hubs", status=401, count=2)
+    client = bench.gateway(sim).client()
+    client.power(7400)
+    until_stage(client, CONFIRMED, EFFECTIVE)
+    until(lambda: len(sim.ledger("POST", REFRESH)) == 1, "renewed", 80)
+    until(lambda: len(sim.ledger(path="/hubs")) == 2, "second attempt")
+    mark = time.monotonic()
+    client.power(9000)
+    until_stage(client, CONFIRMED, EFFECTIVE)
+    until_over(mark, 8)
+    equal(len(sim.ledger(path="/hubs")), 2, "attempts")
+    equal((len(sim.ledger("POST", LOGIN)), len(sim.ledger("POST", REFRESH))), (1, 1),
+          "logins, refreshes")
+
+
+def test_token_expires_before_reconnecting(bench):
+    sim, client = start(bench)
+    sim.set(expire_tokens=True)
+    sim.set(hub={"drop": True})
+    until(lambda: client.u32(STREAM_CONNECTS) == 2, "connected again", 90)
+    until(lambda: client.u16(7130) == STREAMING, "streaming")
+    equal(len(sim.ledger("POST", LOGIN)), 1, "logins")
+    client.power(7400)
+    until_stage(client, EFFECTIVE)
+
+
+if __name__ == "__main__":
+    harness.main(globals())
