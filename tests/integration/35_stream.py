@@ -216,7 +216,7 @@ def test_foreign_control(bench):
             until(lambda: sim.currents() == [10, 10, 10],
                   lambda: f"re-asserted: {client.setpoint()}")
             equal(client.u32(REASSERTS), turn, "re-asserts")
-            until_stage(client, EFFECTIVE)
+            until_stage(client, CONFIRMED, EFFECTIVE)
     until_stage(client, OVERRIDDEN)
     assert client.u32(7128) & BIT_FOREIGN, "fault bit 7"
     equal((client.u16(7303), client.u16(7322)), (45, 13), "result, binding limit")

@@ -18,6 +18,7 @@ def test_trusted(bench):
     client = bench.gateway(sim, easee=f"ca_file = {ca}").client()
     client.power(7400)
     until(lambda: sim.currents() == [10, 10, 10], lambda: f"10/10/10: {client.setpoint()}")
+    until(lambda: client.u16(7130) == 3, "streaming over TLS")
     assert all(e["tls"] for e in sim.ledger()), "every call is encrypted"
 
 
