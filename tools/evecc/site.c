@@ -238,7 +238,7 @@ enum exit_code site_find(struct cloud *c, struct site *ret)
 {
     enum exit_code status;
     enum err err;
-    bool any;
+    bool any = false;
 
     site_init(ret);
     status = choose(c, ret, &any);
