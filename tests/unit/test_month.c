@@ -110,7 +110,7 @@ struct place {
     struct amps held; /* left and was not surely lost */
     uint64_t held_at_ms;
     bool held_known, held_unsure;
-    bool renewing; /* what is out only renews the time-to-live */
+    bool renewing;           /* what is out only renews the time-to-live */
     unsigned held_phases;    /* last number that was not 0 */
     uint64_t single_left_ms; /* a pause after one phase began; NEVER */
     uint64_t switched_ms[64];
