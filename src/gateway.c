@@ -124,6 +124,12 @@ enum err gateway_new(struct gateway **ret, const struct config *cfg, struct exch
     return ERR_OK;
 }
 
+void gateway_restore(struct gateway *g, size_t circuit, const struct want *w)
+{
+    regmap_restore(&g->view[circuit].map, w);
+    g->view[circuit].stale = true;
+}
+
 void gateway_free(struct gateway *g)
 {
     if (g)

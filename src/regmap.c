@@ -165,6 +165,30 @@ void regmap_init(struct regmap *m, const struct regmap_setup *setup)
     read_control(m);
 }
 
+static uint16_t short_power(uint32_t power_w)
+{
+    return power_w == NA_U32 ? NA_U16 : power_w > 65534 ? 65534 : (uint16_t)power_w;
+}
+
+void regmap_restore(struct regmap *m, const struct want *w)
+{
+    write16(m, REG_SEQUENCE, w->seq);
+    write16(m, REG_ENABLE, w->enable);
+    write32(m, REG_POWER_LIMIT, w->power_w);
+    write16(m, REG_POWER_LIMIT_SHORT, short_power(w->power_w));
+    write16(m, REG_CURRENT_LIMIT, w->current_da);
+    for (unsigned i = 0; i < PHASES; i++)
+        write16(m, REG_CURRENT_LIMIT_L1 + i, w->phase_da[i]);
+    write16(m, REG_PHASE_MODE, w->phase_mode);
+    write16(m, REG_VALIDITY, w->validity_s);
+    write16(m, REG_WATCHDOG, w->watchdog_s);
+    write16(m, REG_FALLBACK_ACTION, w->fallback_action);
+    write16(m, REG_FALLBACK_CURRENT, w->fallback_da);
+    write16(m, REG_FALLBACK_PHASES, w->fallback_phases);
+    write16(m, REG_URGENT, w->urgent);
+    m->want = *w;
+}
+
 /* Writing. */
 
 /* What REQ puts at ADDR, an address of the control block inside its span. */
@@ -248,9 +272,7 @@ static bool touches(const struct mbap_request *req, unsigned first, unsigned las
 static void mirror_power(struct regmap *m, const struct mbap_request *req)
 {
     if (touches(req, REG_POWER_LIMIT, REG_POWER_LIMIT + 1)) {
-        uint32_t w = written32(m, REG_POWER_LIMIT);
-        uint16_t shown = w == NA_U32 ? NA_U16 : w > 65534 ? 65534 : (uint16_t)w;
-        write16(m, REG_POWER_LIMIT_SHORT, shown);
+        write16(m, REG_POWER_LIMIT_SHORT, short_power(written32(m, REG_POWER_LIMIT)));
     } else if (touches(req, REG_POWER_LIMIT_SHORT, REG_POWER_LIMIT_SHORT)) {
         uint16_t w = written16(m, REG_POWER_LIMIT_SHORT);
         write32(m, REG_POWER_LIMIT, w == NA_U16 ? NA_U32 : w);

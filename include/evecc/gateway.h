@@ -33,6 +33,10 @@ void gateway_free(struct gateway *g);
 /* The index of the circuit that UNIT stands for; -1: none. */
 int gateway_circuit(const struct gateway *g, uint8_t unit);
 
+/* The newest wish for CIRCUIT before a restart was W: the control block reads so again.
+ */
+void gateway_restore(struct gateway *g, size_t circuit, const struct want *w);
+
 /* The answer to the whole ADU of SIZE bytes (as mbap_next() found it) into OUT; returns
  * its size, never 0.  Without MAY_WRITE every writing function is exception 1.  REPORT
  * may be NULL.  UNIX_S is wall time, for display only. */

@@ -107,6 +107,9 @@ struct regmap {
 /* A map without a wish, its control block at the start values.  Copies SETUP. */
 void regmap_init(struct regmap *m, const struct regmap_setup *setup);
 
+/* The control block says W again, the newest wish before a restart. */
+void regmap_restore(struct regmap *m, const struct want *w);
+
 /* Judges the addresses and values of REQ; nothing is changed. */
 enum modbus_exception regmap_check(const struct regmap *m,
                                    const struct mbap_request *req);

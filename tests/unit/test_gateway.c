@@ -453,6 +453,35 @@ static void any_bytes_get_a_legal_answer(void **state)
     assert_true(wishes > 0);
 }
 
+static void a_restored_wish_reads_back(void **state)
+{
+    struct fixture *f = *state;
+    const struct want w = {
+        .id = 9,
+        .accepted_at_ms = START_MS - 1,
+        .fed_at_ms = START_MS - 1,
+        .power_w = 7400,
+        .current_da = NA_U16,
+        .phase_da = {NA_U16, NA_U16, NA_U16},
+        .watchdog_s = 30,
+        .enable = true
+    };
+    struct want newer;
+    uint64_t seen = 0;
+
+    assert_int_equal(ask(f, UNIT, 3, W(7200), W(1)), EX_NONE); /* rendered before */
+    gateway_restore(f->g, 0, &w);
+    assert_int_equal(ask(f, UNIT, 3, W(7202), W(2)), EX_NONE);
+    assert_int_equal(word(f->out + 11), 7400);
+    assert_int_equal(ask(f, OTHER_UNIT, 3, W(7202), W(2)), EX_NONE);
+    assert_int_equal(word(f->out + 11), 0xFFFF);
+    assert_false(exchange_take_want(f->x, 0, &seen, &newer));
+    assert_int_equal(ask(f, UNIT, 6, W(7204), W(100)), EX_NONE);
+    assert_true(exchange_take_want(f->x, 0, &seen, &newer));
+    assert_int_equal(newer.id, 10);
+    assert_int_equal(newer.power_w, 7400);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -475,6 +504,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(counters, one_circuit, stop),
         cmocka_unit_test_setup_teardown(identification, one_circuit, stop),
         cmocka_unit_test_setup_teardown(any_bytes_get_a_legal_answer, one_circuit, stop),
+        cmocka_unit_test_setup_teardown(a_restored_wish_reads_back, two_circuits, stop),
     };
     return cmocka_run_group_tests_name("gateway", tests, NULL, NULL);
 }

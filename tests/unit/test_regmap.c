@@ -1020,6 +1020,30 @@ static void power_limits_mirror(void **state)
     assert_int_equal(get32(&m, 7202), 100000);
 }
 
+/* Every register of the block, as a client sees it, but for the heartbeat and the
+ * reserved ones. */
+static void what_was_written_is_restored(void **state)
+{
+    const uint16_t block[] = {77,  0,  1, 34464, 200, 190, 0xFFFF, 170, 3,
+                              300, 45, 1, 90,    3,   999, 1,      2};
+    struct regmap before, after;
+
+    (void)state;
+    fresh(&before);
+    fresh(&after);
+    assert_int_equal(put(&before, 7200, block, sizeof block / sizeof block[0], 4711),
+                     EX_NONE);
+    regmap_restore(&after, &before.want);
+    for (unsigned addr = 7200; addr <= 7217; addr++)
+        if (addr != 7214)
+            assert_int_equal(get16(&after, addr), get16(&before, addr));
+    assert_memory_equal(&after.want, &before.want, sizeof before.want);
+    assert_int_equal(get16(&after, 7217), 65534); /* 100000 W */
+    assert_int_equal(put16(&after, 7204, 160, 4712), EX_NONE);
+    assert_int_equal(after.want.id, before.want.id + 1);
+    assert_int_equal(after.want.power_w, 100000);
+}
+
 static void sequence_names_the_newest(void **state)
 {
     const uint16_t frame[] = {11, 1, 0, 5000};
@@ -1270,6 +1294,7 @@ int main(void)
         cmocka_unit_test(apply_tells_what_changed),
         cmocka_unit_test(whole_block),
         cmocka_unit_test(power_limits_mirror),
+        cmocka_unit_test(what_was_written_is_restored),
         cmocka_unit_test(sequence_names_the_newest),
         cmocka_unit_test(actions_are_counted),
         cmocka_unit_test(stage_is_of_the_newest_wish),
