@@ -90,6 +90,13 @@ void session_init(struct session *s, uint32_t seed)
     s->wanted = SESSION_LOGIN;
 }
 
+void session_resume(struct session *s, uint64_t expires_at_ms, uint64_t refresh_at_ms)
+{
+    s->expires_at_ms = expires_at_ms;
+    s->refresh_at_ms = refresh_at_ms;
+    s->wanted = SESSION_NOTHING;
+}
+
 enum session_step session_next(struct session *s, uint64_t now_ms)
 {
     if (now_ms < due_at(s))

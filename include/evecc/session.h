@@ -41,6 +41,10 @@ struct session {
 /* SEED varies the jitter between installations; any value. */
 void session_init(struct session *s, uint32_t seed);
 
+/* There is a token from before a restart, which expires at EXPIRES_AT_MS and is to be
+ * refreshed at REFRESH_AT_MS. */
+void session_resume(struct session *s, uint64_t expires_at_ms, uint64_t refresh_at_ms);
+
 /* What to do now.  SESSION_LOGIN and SESSION_REFRESH mark it as on its way: the caller
  * starts the request and reports with session_granted() or session_failed(). */
 enum session_step session_next(struct session *s, uint64_t now_ms);

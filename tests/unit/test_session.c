@@ -502,6 +502,26 @@ static void credentials_change_during_a_login(void **state)
 
 /* ---- random clouds ---- */
 
+static void a_token_from_before_a_restart_is_used_on(void **state)
+{
+    struct session s;
+
+    (void)state;
+    session_init(&s, 1);
+    session_resume(&s, 100 * HOUR_MS, 75 * HOUR_MS);
+    assert_true(session_usable(&s, 60 * HOUR_MS));
+    assert_int_equal(session_next(&s, 60 * HOUR_MS), SESSION_NOTHING);
+    assert_int_equal(session_wake(&s, 60 * HOUR_MS), 75 * HOUR_MS);
+    assert_int_equal(session_next(&s, 75 * HOUR_MS), SESSION_REFRESH);
+    session_granted(&s, 3600, 75 * HOUR_MS);
+    assert_true(session_usable(&s, 75 * HOUR_MS));
+
+    session_init(&s, 1);
+    session_resume(&s, 100 * HOUR_MS, 75 * HOUR_MS);
+    assert_false(session_usable(&s, 101 * HOUR_MS)); /* it was a long pause */
+    assert_int_equal(session_next(&s, 101 * HOUR_MS), SESSION_LOGIN);
+}
+
 static uint32_t random_state;
 
 static uint32_t below(uint32_t n)
@@ -582,6 +602,7 @@ int main(void)
         cmocka_unit_test(refused_credentials_once_an_hour),
         cmocka_unit_test(new_credentials_are_tried_soon),
         cmocka_unit_test(credentials_change_during_a_login),
+        cmocka_unit_test(a_token_from_before_a_restart_is_used_on),
         cmocka_unit_test(random_clouds),
     };
 
