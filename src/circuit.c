@@ -433,6 +433,34 @@ void circuit_decide(struct circuit *c, uint64_t now_ms)
     }
 }
 
+/* Whether what left last has arrived is not known, nor what is in force if not. */
+void circuit_restore(struct circuit *c, const struct want *w,
+                     const struct circuit_sent *sent, uint64_t energy_wh, uint64_t now_ms)
+{
+    struct phase_wish wish;
+
+    c->want = *w;
+    c->wishes.accepted = w->id != 0;
+    c->ended_wish = w->id != 0 ? w->id - 1 : 0;
+    c->charger[0].telemetry.energy_wh = energy_wh;
+    c->sent.phases = sent->phases;
+    c->sent.amps = sent->amps;
+    memset(&c->sent.before, 0xff, sizeof c->sent.before);
+    c->sent.known = c->sent.unsure = sent->known;
+    c->sent.at_ms = sent->at_ms;
+    c->sent.wish = w->id;
+    c->sent.wished_at_ms = w->accepted_at_ms;
+    c->sent.seq = w->seq;
+    if (w->id == 0)
+        return;
+    /* What was allowed: a fallback that is due by now must not raise it. */
+    wish = wish_in_force(c);
+    phase_choose(&c->cfg.phase, &c->sent.phases, &wish, false, now_ms, &c->choice);
+    if (sent->known)
+        c->choice.target = sent->amps;
+    circuit_decide(c, now_ms);
+}
+
 /* ---- what to send, and when ---- */
 
 /* The currents that should leave next. */
@@ -845,6 +873,8 @@ void circuit_done(struct circuit *c, struct budgets *b, const struct outcome *o,
 
 void circuit_found(struct circuit *c, unsigned chargers, bool alone, uint64_t now_ms)
 {
+    for (unsigned i = 0; c->found && i < CHARGERS_MAX; i++)
+        charger_init(&c->charger[i]);
     c->found = true;
     c->lost = ERR_OK;
     c->alone = alone;

@@ -195,12 +195,19 @@ struct circuit {
 /* SEED varies the jitter of back-offs between circuits. */
 void circuit_init(struct circuit *c, const struct circuit_config *cfg, uint32_t seed);
 
+/* Before a restart the newest wish was W and what left last SENT, of which phases, amps,
+ * known and at_ms count; the meter had counted to ENERGY_WH (NA_U64: not known).  The
+ * wish is pending again, with its age, and what was sent is sent once more. */
+void circuit_restore(struct circuit *c, const struct want *w,
+                     const struct circuit_sent *sent, uint64_t energy_wh,
+                     uint64_t now_ms);
+
 /* The newest wish.  An id that is not higher than the last one only updates the watchdog,
  * its settings and the actions. */
 void circuit_want(struct circuit *c, const struct want *w, uint64_t now_ms);
 
 /* Discovery found the circuit with CHARGERS chargers (1 to CHARGERS_MAX; more are not
- * observed); ALONE: it is exactly one. */
+ * observed); ALONE: it is exactly one.  Found again, it has other chargers. */
 void circuit_found(struct circuit *c, unsigned chargers, bool alone, uint64_t now_ms);
 
 /* Discovery failed for good until it is tried again: ERR_SITE_UNKNOWN,

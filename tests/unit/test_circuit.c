@@ -1678,6 +1678,168 @@ static void a_lost_circuit(void **state)
     assert_int_equal(status(&t)->faults & FAULT_NOT_FOUND, 0);
 }
 
+/* ---- after a restart ---- */
+
+/* SENT left 5 s ago; the wish was accepted, and the client last heard of, AGO_MS ago. */
+static void restart(struct bench *t, const struct circuit_sent *sent, uint64_t ago_ms)
+{
+    struct circuit_config cfg = config();
+
+    init(t, &cfg);
+    t->want.id = 42;
+    t->want.seq = 7;
+    t->want.power_w = 7400;
+    t->want.fallback_action = FALLBACK_LIMIT;
+    t->want.fallback_da = 80;
+    t->want.accepted_at_ms = t->want.fed_at_ms = t->now_ms - ago_ms;
+    circuit_restore(&t->c, &t->want, sent, 5000, t->now_ms);
+    circuit_found(&t->c, 1, true, t->now_ms);
+    expect_read(t, REQUEST_OBSERVE);
+    observe(t, 21, 1);
+    done(t, REQUEST_OBSERVE, ERR_OK, 200);
+}
+
+static struct circuit_sent sent_before(const struct bench *t, uint8_t a)
+{
+    struct circuit_sent sent = {
+        .amps = {{a, a, a}}, .known = true, .at_ms = t->now_ms - 5 * SECONDS};
+
+    phase_applied(&sent.phases, sent.amps, sent.at_ms);
+    return sent;
+}
+
+static void a_restored_wish_is_sent_once_more(void **state)
+{
+    struct bench t = {.now_ms = 1000 * SECONDS};
+    struct circuit_sent sent = sent_before(&t, 10);
+
+    (void)state;
+    restart(&t, &sent, 6 * SECONDS);
+    assert_int_equal(status(&t)->progress.stage, STAGE_WAITING);
+    assert_int_equal(status(&t)->progress.seq, 7);
+    assert_int_equal(status(&t)->wishes.accepted, 1);
+    assert_int_equal(status(&t)->wishes.pending, 1);
+    assert_int_equal(status(&t)->telemetry.energy_wh, 5000);
+    expect_nothing(&t); /* a crash loop keeps the interval */
+    later_by(&t, 10 * SECONDS);
+    expect_set(&t, 10, 10, 10);
+    done(&t, REQUEST_SET, ERR_OK, 200);
+    report(&t, 10, 10, 10);
+    assert_int_equal(status(&t)->progress.stage, STAGE_CONFIRMED);
+    assert_int_equal(status(&t)->wishes.confirmed, 1);
+    assert_int_equal(status(&t)->wishes.pending, 0);
+    later_by(&t, 120 * SECONDS);
+    expect_nothing(&t);
+    wish_w(&t, 6900);
+    assert_int_equal(status(&t)->wishes.accepted, 2);
+}
+
+static void a_wish_that_was_not_sent_leaves_at_once(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    restart(&t, &(struct circuit_sent){.at_ms = NEVER}, 6 * SECONDS);
+    expect_set(&t, 10, 10, 10);
+}
+
+static void no_wish_before_a_restart_is_none_after_it(void **state)
+{
+    struct circuit_config cfg = config();
+    struct bench t;
+
+    (void)state;
+    init(&t, &cfg);
+    t.want.watchdog_s = 30;
+    t.want.fed_at_ms = t.now_ms - 60 * SECONDS;
+    circuit_restore(&t.c, &t.want, &(struct circuit_sent){.at_ms = NEVER}, NA_U64,
+                    t.now_ms);
+    circuit_found(&t.c, 1, true, t.now_ms);
+    expect_read(&t, REQUEST_OBSERVE);
+    observe(&t, 21, 1);
+    done(&t, REQUEST_OBSERVE, ERR_OK, 200);
+    expect_nothing(&t);
+    assert_int_equal(status(&t)->progress.stage, STAGE_NONE);
+}
+
+/* What the fallback comes to when the client fell silent before the restart. */
+static void a_fallback_that_is_due_raises_nothing(void **state)
+{
+    static const struct {
+        const char *comment;
+        bool known, disabled;
+        uint8_t before, after;
+    } rows[] = {
+        {"10 A were in force",           true,  false, 10, 8},
+        {"7 A were in force",            true,  false, 7,  7},
+        {"it was paused",                true,  false, 0,  0},
+        {"10 A were wanted, never sent", false, false, 0,  8},
+        {"0 A were wanted, never sent",  false, true,  0,  0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct bench t = {.now_ms = 1000 * SECONDS};
+        struct circuit_sent sent = sent_before(&t, rows[i].before);
+        struct circuit_config cfg = config();
+        const uint8_t a = rows[i].after;
+        struct request r;
+
+        init(&t, &cfg);
+        t.want.id = 42;
+        t.want.power_w = 7400;
+        t.want.enable = !rows[i].disabled;
+        t.want.watchdog_s = 10;
+        t.want.fallback_action = FALLBACK_LIMIT;
+        t.want.fallback_da = 80;
+        t.want.accepted_at_ms = t.want.fed_at_ms = t.now_ms - 11 * SECONDS;
+        sent.known = rows[i].known;
+        circuit_restore(&t.c, &t.want, &sent, NA_U64, t.now_ms);
+        assert_true(circuit_events(&t.c) & CIRCUIT_WATCHDOG);
+        circuit_found(&t.c, 1, true, t.now_ms);
+        observe(&t, 21, 1);
+        done(&t, REQUEST_OBSERVE, ERR_OK, 200);
+        t.now_ms += 30 * SECONDS;
+        while (circuit_next(&t.c, &t.b, t.now_ms, &r) && r.kind != REQUEST_SET)
+            done(&t, r.kind, ERR_SERVER, 500);
+        if (r.kind != REQUEST_SET || r.amps.l[0] != a || r.amps.l[1] != a ||
+            r.amps.l[2] != a)
+            fail_msg("%s: %u/%u/%u", rows[i].comment, r.amps.l[0], r.amps.l[1],
+                     r.amps.l[2]);
+    }
+}
+
+static void the_dwell_goes_on_after_a_restart(void **state)
+{
+    struct bench t = {.now_ms = 1000 * SECONDS};
+    struct circuit_sent sent = {.known = true, .at_ms = t.now_ms - 60 * SECONDS};
+
+    (void)state;
+    phase_applied(&sent.phases,
+                  (struct amps){
+                      {10, 10, 10}
+    },
+                  t.now_ms - 300 * SECONDS);
+    sent.amps = (struct amps){{16}};
+    phase_applied(&sent.phases, sent.amps, sent.at_ms);
+    restart(&t, &sent, 61 * SECONDS);
+    expect_set(&t, 16, 0, 0);
+    assert_int_equal(status(&t)->progress.phase_switches_24h, 1);
+    assert_int_equal(status(&t)->progress.dwell_until_ms, t.now_ms + 540 * SECONDS);
+}
+
+static void found_with_another_charger_it_starts_afresh(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start(&t);
+    observe(&t, 124, 1234);
+    assert_int_equal(status(&t)->telemetry.energy_wh, 1234000);
+    circuit_found(&t.c, 1, true, t.now_ms);
+    assert_true(status(&t)->telemetry.energy_wh == NA_U64);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1739,6 +1901,12 @@ int main(void)
         cmocka_unit_test(start_boost),
         cmocka_unit_test(observing),
         cmocka_unit_test(a_lost_circuit),
+        cmocka_unit_test(a_restored_wish_is_sent_once_more),
+        cmocka_unit_test(a_wish_that_was_not_sent_leaves_at_once),
+        cmocka_unit_test(no_wish_before_a_restart_is_none_after_it),
+        cmocka_unit_test(a_fallback_that_is_due_raises_nothing),
+        cmocka_unit_test(the_dwell_goes_on_after_a_restart),
+        cmocka_unit_test(found_with_another_charger_it_starts_afresh),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
