@@ -7,6 +7,7 @@
 #include "evecc/gateway.h"
 #include "evecc/log.h"
 #include "evecc/server.h"
+#include "evecc/store.h"
 #include "evecc/sync.h"
 #include "evecc/sys.h"
 
@@ -31,6 +32,7 @@ enum {
 struct daemon {
     const char *path;
     struct config config;
+    struct store *store; /* NULL: nothing outlives the process */
     struct exchange *exchange;
     struct gateway *gateway;
     struct server *server;
@@ -95,10 +97,39 @@ static bool watch(int epoll, int fd, void *tag)
 
 /* ---- start ---- */
 
+/* First of all: a second instance ends here, before it has said a word.  A directory that
+ * cannot be used is no reason not to control. */
+static enum err open_store(struct daemon *d, char *why, size_t why_size)
+{
+    enum err err =
+        store_open(&d->store, d->config.gateway.state_dir, true, why, why_size);
+
+    if (err == ERR_SYSTEM) {
+        log_error("setpoints and token do not outlive a restart: state_dir %s", why);
+        return ERR_OK;
+    }
+    if (err != ERR_OK)
+        log_error("cannot start: state_dir %s", why);
+    return err;
+}
+
+static void restore_wishes(struct daemon *d)
+{
+    for (size_t i = 0; i < d->config.circuits; i++) {
+        const struct want *w = sync_restored(d->sync, i);
+
+        if (w != NULL)
+            gateway_restore(d->gateway, i, w);
+    }
+}
+
 static enum err start(struct daemon *d)
 {
     char why[512];
     uint64_t now_ms = sys_now_ms();
+
+    if (open_store(d, why, sizeof why) != ERR_OK)
+        return ERR_CONFIG;
 
     d->epoll = epoll_create1(EPOLL_CLOEXEC);
     d->exchange = exchange_new(d->config.circuits);
@@ -107,12 +138,13 @@ static enum err start(struct daemon *d)
         log_error("cannot start: %s", strerror(errno));
         return ERR_SYSTEM;
     }
-    if (sync_new(&d->sync, &d->config, d->exchange, why, sizeof why) != ERR_OK) {
+    if (sync_new(&d->sync, &d->config, d->exchange, d->store, why, sizeof why) !=
+        ERR_OK) {
         log_error("cannot start: %s", why);
         return ERR_CONFIG;
     }
-    /* The ports before the cloud: a second instance ends here, before it has said a word.
-     */
+    restore_wishes(d);
+    /* The ports before the cloud: who cannot serve should not speak. */
     if (server_new(&d->server, &d->config, d->gateway, d->epoll, why, sizeof why) !=
         ERR_OK) {
         log_error("%s", why);
@@ -266,6 +298,7 @@ static void end(struct daemon *d, int status)
     sync_free(d->sync);
     gateway_free(d->gateway);
     exchange_free(d->exchange);
+    store_free(d->store);
     config_release(&d->config);
     if (d->epoll >= 0)
         close(d->epoll);

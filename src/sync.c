@@ -65,6 +65,7 @@ static void start_session(struct sync *s, uint64_t now_ms)
     if (step == SESSION_LOGIN) {
         pthread_mutex_lock(&s->credentials_lock);
         len = easee_msg_login(body, sizeof body, s->username, s->password);
+        snprintf(s->token_username, sizeof s->token_username, "%s", s->username);
         pthread_mutex_unlock(&s->credentials_lock);
         s->counts.logins++;
     } else {
@@ -72,7 +73,7 @@ static void start_session(struct sync *s, uint64_t now_ms)
         s->counts.refreshes++;
     }
     job = (struct job){.kind = step == SESSION_LOGIN ? JOB_LOGIN : JOB_REFRESH};
-    budget_take(&s->budgets.of[BUDGET_ALL], now_ms);
+    budget_take(&s->budgets->of[BUDGET_ALL], now_ms);
     if (len == 0 || !sync_start_job(s, &job, path[step], body))
         session_failed(&s->session, ERR_SYSTEM, -1, now_ms);
     explicit_bzero(body, sizeof body);
@@ -116,12 +117,12 @@ static bool start_next(struct sync *s, size_t i, uint64_t now_ms)
     struct circuit *c = &s->unit[i].circuit;
     struct request r;
 
-    if (!circuit_next(c, &s->budgets, now_ms, &r))
+    if (!circuit_next(c, s->budgets, now_ms, &r))
         return false;
     if (start_request(s, i, &r))
         return true;
     circuit_done(
-        c, &s->budgets,
+        c, s->budgets,
         &(struct outcome){.kind = r.kind, .err = ERR_CONNECT, .retry_after_s = -1},
         now_ms);
     return false;
@@ -136,7 +137,7 @@ static size_t most_pressing(struct sync *s, uint64_t now_ms)
 
     for (size_t k = 0; k < s->units; k++) {
         size_t i = (s->turn + k) % s->units;
-        unsigned press = circuit_press(&s->unit[i].circuit, &s->budgets, now_ms);
+        unsigned press = circuit_press(&s->unit[i].circuit, s->budgets, now_ms);
 
         if (press > best_press) {
             best_press = press;
@@ -252,7 +253,7 @@ static void request_done(struct sync *s, const struct job *job,
     }
     if (o.err != ERR_OK)
         sync_note_error(s, what[o.kind], o.err, r->http_status, detail, now_ms);
-    circuit_done(&u->circuit, &s->budgets, &o, now_ms);
+    circuit_done(&u->circuit, s->budgets, &o, now_ms);
     if (!u->circuit.found)
         sync_lost(u, now_ms);
 }
@@ -270,10 +271,10 @@ static void count_reply(struct sync *s, const struct job *job,
     /* What libcurl sent a second time by itself counts against the budget all the same.
      */
     for (unsigned i = 1; i < r->transmissions; i++)
-        budget_take(&s->budgets.of[BUDGET_ALL], now_ms);
+        budget_take(&s->budgets->of[BUDGET_ALL], now_ms);
     if (r->transmissions > 1 && job->kind == JOB_REQUEST &&
         job->request.kind == REQUEST_SET)
-        budget_take(&s->budgets.of[BUDGET_WRITE], now_ms);
+        budget_take(&s->budgets->of[BUDGET_WRITE], now_ms);
 }
 
 static void finish_jobs(struct sync *s, uint64_t now_ms)
@@ -313,8 +314,10 @@ static void take_wants(struct sync *s, uint64_t now_ms)
         struct unit *u = &s->unit[i];
         struct want w;
 
-        if (exchange_take_want(s->exchange, i, &u->want_seen, &w))
+        if (exchange_take_want(s->exchange, i, &u->want_seen, &w)) {
             circuit_want(&u->circuit, &w, now_ms);
+            u->written = true;
+        }
     }
 }
 
@@ -325,6 +328,8 @@ static void take_credentials(struct sync *s, uint64_t now_ms)
     pthread_mutex_lock(&s->credentials_lock);
     changed = s->credentials_changed;
     s->credentials_changed = false;
+    if (changed)
+        s->mark = account_mark(s->username, s->password);
     pthread_mutex_unlock(&s->credentials_lock);
     if (changed)
         session_reset(&s->session, now_ms);
@@ -337,17 +342,17 @@ static int wait_ms(struct sync *s, uint64_t now_ms)
     /* What is due and did not start waits for a token, or for a call to end. */
     bool able =
         session_usable(&s->session, now_ms) && easee_room(s->easee) > SYNC_READ_ROOM;
-    const struct budget *write = &s->budgets.of[BUDGET_WRITE];
+    const struct budget *write = &s->budgets->of[BUDGET_WRITE];
     uint64_t at = now_ms + WAIT_MAX_MS;
 
     if (easee_room(s->easee) > 0)
         at = earlier(at, session_wake(&s->session, now_ms));
     if (budget_left(write, now_ms) + write->rule[0].reserve < write->rule[0].calls)
         at = earlier(at, now_ms + COUNTDOWN_MS);
-    at = earlier(at, s->stream_retry_at_ms);
+    at = earlier(at, earlier(s->stream_retry_at_ms, s->keep_at_ms));
     for (size_t i = 0; i < s->units; i++) {
         struct circuit *c = &s->unit[i].circuit;
-        uint64_t wake = earlier(circuit_wake(c, &s->budgets, now_ms),
+        uint64_t wake = earlier(circuit_wake(c, s->budgets, now_ms),
                                 sync_lookup_at(s, &s->unit[i], now_ms));
 
         if (!able && wake <= now_ms)
@@ -387,15 +392,24 @@ static void *run(void *arg)
     uint64_t now_ms = sys_now_ms(), end_ms;
 
     while (!atomic_load(&s->stop)) {
+        int timeout_ms;
+
+        now_ms = sync_lock_account(s);
         turn(s, now_ms);
-        easee_run(s->easee, wait_ms(s, now_ms));
-        now_ms = sys_now_ms();
+        timeout_ms = wait_ms(s, now_ms);
+        sync_unlock_account(s);
+        sync_keep(s, now_ms); /* nothing that was started has left yet */
+        easee_run(s->easee, timeout_ms);
     }
-    for (end_ms = now_ms + FINISH_MS; writing(s) && now_ms < end_ms;
-         now_ms = sys_now_ms()) {
+    for (end_ms = now_ms + FINISH_MS; writing(s) && now_ms < end_ms;) {
         easee_run(s->easee, (int)(end_ms - now_ms));
+        now_ms = sync_lock_account(s);
         finish_jobs(s, now_ms);
+        sync_unlock_account(s);
     }
+    take_wants(s, now_ms); /* what was answered last is not sent any more, but saved */
+    s->keep_failing = false;
+    sync_keep(s, now_ms);
     eventfd_write(s->exit_fd, 1);
     return NULL;
 }
@@ -426,7 +440,7 @@ static struct circuit_config policy(const struct config_circuit *c)
 }
 
 enum err sync_new(struct sync **ret, const struct config *cfg, struct exchange *x,
-                  char *why, size_t why_size)
+                  struct store *store, char *why, size_t why_size)
 {
     struct easee_options opt = {.api_url = cfg->easee.api_url,
                                 .ca_file = cfg->easee.ca_file};
@@ -462,7 +476,6 @@ enum err sync_new(struct sync **ret, const struct config *cfg, struct exchange *
         goto out;
     }
     session_init(&s->session, seed);
-    budgets_init(&s->budgets);
     snprintf(s->username, sizeof s->username, "%s", cfg->easee.username);
     snprintf(s->password, sizeof s->password, "%s", cfg->easee.password);
     s->units = cfg->circuits;
@@ -473,6 +486,11 @@ enum err sync_new(struct sync **ret, const struct config *cfg, struct exchange *
         u->cfg = cfg->circuit[i];
         u->selector = u->cfg.selector;
         circuit_init(&u->circuit, &p, seed + (uint32_t)i);
+    }
+    err = sync_keep_open(s, cfg->gateway.state_dir, store);
+    if (err != ERR_OK) {
+        snprintf(why, why_size, "out of memory");
+        goto out;
     }
     exchange_on_want(x, wake, s);
     sync_show(s, sys_now_ms());
@@ -492,6 +510,11 @@ enum err sync_start(struct sync *s)
         return ERR_SYSTEM;
     s->started = true;
     return ERR_OK;
+}
+
+const struct want *sync_restored(const struct sync *s, size_t circuit)
+{
+    return s->unit[circuit].written ? &s->unit[circuit].circuit.want : NULL;
 }
 
 int sync_exit_fd(const struct sync *s)
@@ -532,6 +555,7 @@ void sync_free(struct sync *s)
     exchange_on_want(s->exchange, NULL, NULL);
     stream_free(s->stream);
     easee_free(s->easee);
+    sync_keep_close(s);
     if (s->exit_fd >= 0)
         close(s->exit_fd);
     pthread_mutex_destroy(&s->credentials_lock);

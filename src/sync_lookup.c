@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 enum {
     LOOKUP_FIRST_MS = 5 * 1000,
@@ -44,9 +45,9 @@ static enum budget_class lookup_class(const struct unit *u)
 
 uint64_t sync_lookup_at(const struct sync *s, const struct unit *u, uint64_t now_ms)
 {
-    uint64_t wait = budgets_wait_ms(&s->budgets, lookup_class(u), now_ms, false);
+    uint64_t wait = budgets_wait_ms(s->budgets, lookup_class(u), now_ms, false);
 
-    if (u->circuit.found || s->looking_up)
+    if ((u->circuit.found && !u->remembered) || s->looking_up)
         return NEVER;
     return u->lookup_at_ms > now_ms + wait ? u->lookup_at_ms : now_ms + wait;
 }
@@ -62,13 +63,13 @@ void sync_start_lookup(struct sync *s, uint64_t now_ms)
         if (sync_lookup_at(s, u, now_ms) > now_ms)
             continue;
         job.kind = lookup_of(u, path);
-        budgets_take(&s->budgets, lookup_class(u), now_ms);
+        budgets_take(s->budgets, lookup_class(u), now_ms);
         s->looking_up = sync_start_job(s, &job, path, NULL);
         return;
     }
 }
 
-static void unit_found(struct sync *s, struct unit *u, uint64_t now_ms)
+void sync_unit_found(struct sync *s, struct unit *u, uint64_t now_ms)
 {
     const struct easee_circuit *w = &u->where;
     char name[48];
@@ -77,18 +78,27 @@ static void unit_found(struct sync *s, struct unit *u, uint64_t now_ms)
     circuit_stream(&u->circuit, s->streaming, now_ms);
     for (unsigned i = 0; i < w->chargers; i++)
         stream_subscribe(s->stream, w->serial[i]);
-    log_info("found circuit=%s site=%" PRId64 " (%s) id=%" PRId64 " panel=%" PRId64
+    log_info("%s circuit=%s site=%" PRId64 " (%s) id=%" PRId64 " panel=%" PRId64
              " chargers=%u%s",
-             sync_name(u), w->site_id, log_safe(w->site_name, name, sizeof name),
-             w->circuit_id, w->panel_id, w->chargers,
-             w->alone ? "" : ", shared: no phase switching");
+             u->remembered ? "remembered" : "found", sync_name(u), w->site_id,
+             log_safe(w->site_name, name, sizeof name), w->circuit_id, w->panel_id,
+             w->chargers, w->alone ? "" : ", shared: no phase switching");
     if (w->rated_da != NA_U16 && w->rated_da < u->cfg.max_current * 10)
         log_warning(
             "circuit=%s max_current=%uA is above the %uA the cloud has as its fuse",
             sync_name(u), u->cfg.max_current, w->rated_da / 10u);
 }
 
-/* One answer may place several circuits: all that still search look into it. */
+static bool same_place(const struct easee_circuit *a, const struct easee_circuit *b)
+{
+    bool same = a->site_id == b->site_id && a->circuit_id == b->circuit_id &&
+                a->chargers == b->chargers && a->alone == b->alone;
+
+    for (unsigned i = 0; same && i < a->chargers; i++)
+        same = strcmp(a->serial[i], b->serial[i]) == 0;
+    return same;
+}
+
 /* Two sections that drive one circuit would overwrite each other for ever: the first
  * keeps it. */
 static bool taken(const struct sync *s, const struct unit *u)
@@ -110,12 +120,17 @@ static bool taken(const struct sync *s, const struct unit *u)
 static enum err place_unit(struct sync *s, struct unit *u, const struct easee_reply *r,
                            uint64_t now_ms)
 {
+    const struct easee_circuit before = u->where;
     enum err err = easee_msg_find_circuit(r->body, r->len, &u->selector, &u->where);
+    bool known = u->circuit.found && same_place(&before, &u->where);
 
     if (err != ERR_OK)
         return err;
+    u->remembered = false;
+    if (known)
+        return ERR_OK;
     if (!taken(s, u)) {
-        unit_found(s, u, now_ms);
+        sync_unit_found(s, u, now_ms);
         return ERR_OK;
     }
     circuit_lost(&u->circuit, ERR_CONFIG);
@@ -123,11 +138,14 @@ static enum err place_unit(struct sync *s, struct unit *u, const struct easee_re
     return ERR_CONFIG;
 }
 
+/* What was only remembered may have moved while nobody looked. */
 void sync_lost(struct unit *u, uint64_t now_ms)
 {
-    u->lookup_at_ms = now_ms + LOOKUP_LOST_MS;
+    u->lookup_at_ms = now_ms + (u->remembered ? 0 : LOOKUP_LOST_MS);
+    u->remembered = false;
 }
 
+/* One answer may place several circuits: all that still search look into it. */
 static enum err place_units(struct sync *s, const struct job *job,
                             const struct easee_reply *r, uint64_t now_ms)
 {
@@ -137,7 +155,7 @@ static enum err place_units(struct sync *s, const struct job *job,
         struct unit *u = &s->unit[i];
         enum err err;
 
-        if (u->circuit.found)
+        if (u->circuit.found && !u->remembered)
             continue;
         if (job->kind == JOB_SITES) {
             if (u->selector.site_key[0] == '\0')
@@ -173,11 +191,12 @@ void sync_lookup_done(struct sync *s, const struct job *job, const struct easee_
     if (err == ERR_UNAUTHORISED || err == ERR_BLOCKED || err == ERR_CONFIG)
         return;
     if (err == ERR_THROTTLED)
-        budget_throttled(&s->budgets.of[lookup_class(u)], r->retry_after_s, now_ms);
+        budget_throttled(&s->budgets->of[lookup_class(u)], r->retry_after_s, now_ms);
     for (unsigned i = 0; i < s->lookup_failures && delay < LOOKUP_LAST_MS; i++)
         delay *= 2;
     if (err == ERR_SITE_UNKNOWN || err == ERR_CIRCUIT_UNKNOWN || err == ERR_NOT_FOUND ||
         err == ERR_FORBIDDEN || err == ERR_BAD_REQUEST) {
+        u->remembered = false;
         circuit_lost(&u->circuit, err == ERR_NOT_FOUND ? ERR_SITE_UNKNOWN : err);
         log_error("circuit=%s %s: %s", sync_name(u), err_text(err), err_remedy(err));
         delay = LOOKUP_UNKNOWN_MS;

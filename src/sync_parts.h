@@ -5,10 +5,13 @@
 #ifndef EVECC_SYNC_PARTS_H
 #define EVECC_SYNC_PARTS_H
 
+#include "evecc/account.h"
 #include "evecc/circuit.h"
 #include "evecc/easee.h"
 #include "evecc/log.h"
 #include "evecc/session.h"
+#include "evecc/state.h"
+#include "evecc/store.h"
 #include "evecc/stream.h"
 #include "evecc/sync.h"
 
@@ -36,6 +39,8 @@ struct unit {
     struct config_circuit cfg;
     struct easee_selector selector; /* cfg.selector, completed by what was found */
     struct easee_circuit where;     /* once circuit.found */
+    bool remembered;                /* from before a restart, not looked up since */
+    bool written;                   /* the control block, now or before a restart */
     uint64_t lookup_at_ms;          /* next attempt to find it */
     uint64_t want_seen;
     uint64_t wake_ms;
@@ -46,13 +51,16 @@ struct sync {
     struct exchange *exchange;
     struct easee *easee;
     struct session session;
-    struct budgets budgets;
+    struct budgets *budgets; /* of the account, under its lock */
+    struct account *account;
+    uint8_t mark; /* of the credentials */
     struct cloud_counts counts, counts_shown;
     struct job job[EASEE_CALLS_MAX];
     struct observation observation[SYNC_OBSERVATIONS_MAX];
     struct easee_token token;
-    unsigned token_generation;
-    enum err session_err; /* why the last login or refresh failed */
+    unsigned token_generation, token_kept;
+    char token_username[CONFIG_TEXT_MAX]; /* whose it is */
+    enum err session_err;                 /* why the last login or refresh failed */
     uint16_t session_http;
     bool looking_up;
     unsigned lookup_failures;
@@ -63,7 +71,11 @@ struct sync {
     uint64_t stream_retry_at_ms; /* give it the same token again; NEVER */
     size_t read_turn;            /* ... for the next read */
     size_t turn; /* where the search for the next setpoint begins: nobody starves */
-    struct log_limit error_lines, stream_lines;
+    struct store *store;                /* NULL: nothing is kept */
+    struct state_circuit *state, *kept; /* one per unit: as it is, as it was saved */
+    uint64_t keep_at_ms;                /* saving is tried again; NEVER */
+    bool keep_failing;
+    struct log_limit error_lines, stream_lines, keep_lines;
 
     pthread_t thread;
     bool started;
@@ -96,6 +108,17 @@ void sync_report(struct sync *s, const struct job *job, enum err err, uint64_t n
 /* The cloud's own clock, which no step of ours can move; 0: not known yet. */
 int64_t sync_cloud_now(const struct sync *s, uint64_t now_ms);
 
+/* sync_keep.c: what outlives the process */
+
+/* Opens the account, reads what was saved.  STORE is borrowed, NULL: there is none. */
+enum err sync_keep_open(struct sync *s, const char *state_dir, struct store *store);
+void sync_keep_close(struct sync *s);
+/* Saves what has to be saved.  Not under the account's lock: it waits for the disk. */
+void sync_keep(struct sync *s, uint64_t now_ms);
+/* The time, budgets and the session are the thread's between these two. */
+uint64_t sync_lock_account(struct sync *s);
+void sync_unlock_account(struct sync *s);
+
 /* sync_lookup.c: where the circuits are */
 
 /* When the search for U goes on; NEVER: it is found, or a search is under way. */
@@ -103,6 +126,8 @@ uint64_t sync_lookup_at(const struct sync *s, const struct unit *u, uint64_t now
 void sync_start_lookup(struct sync *s, uint64_t now_ms);
 /* U was found and is gone: the search begins again, not at once. */
 void sync_lost(struct unit *u, uint64_t now_ms);
+/* u->where is known. */
+void sync_unit_found(struct sync *s, struct unit *u, uint64_t now_ms);
 void sync_lookup_done(struct sync *s, const struct job *job, const struct easee_reply *r,
                       uint64_t now_ms);
 

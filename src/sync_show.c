@@ -105,7 +105,7 @@ static void show_unit(struct sync *s, size_t i, uint64_t now_ms)
     struct unit *u = &s->unit[i];
     struct status now = {0};
 
-    circuit_status(&u->circuit, &s->budgets, now_ms, &now);
+    circuit_status(&u->circuit, s->budgets, now_ms, &now);
     now.connection = (uint8_t)connection(s, u, now_ms);
     if (u->circuit.found) {
         snprintf(now.telemetry.serial, sizeof now.telemetry.serial, "%s",

@@ -10,13 +10,20 @@
 #include "evecc/config.h"
 #include "evecc/err.h"
 #include "evecc/exchange.h"
+#include "evecc/store.h"
 
 struct sync;
 
-/* Prepares for the circuits of CFG, which is copied.  X is borrowed for the life of the
- * thread. ERR_CONFIG with WHY when the cloud's address cannot be used.  Returns owned. */
+/* Prepares for the circuits of CFG, which is copied, and restores what STORE holds of
+ * them.  X and STORE (NULL: nothing outlives the process) are borrowed for the life of
+ * the thread. ERR_CONFIG with WHY when the cloud's address cannot be used.  Returns
+ * owned. */
 enum err sync_new(struct sync **ret, const struct config *cfg, struct exchange *x,
-                  char *why, size_t why_size);
+                  struct store *store, char *why, size_t why_size);
+
+/* The newest wish for CIRCUIT before the restart, NULL: none was saved.  To be asked
+ * before sync_start(); points into S until then. */
+const struct want *sync_restored(const struct sync *s, size_t circuit);
 
 /* Starts the thread.  Descriptor sync_exit_fd() becomes readable if it ends by itself. */
 enum err sync_start(struct sync *s);

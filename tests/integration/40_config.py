@@ -91,6 +91,7 @@ def test_plain_http_to_another_host(bench):
 
 def test_port_in_use(bench):
     first = bench.gateway(api=NOBODY)
+    bench.write("eveccd.conf", open(first.path).read().replace("/state\n", "/another\n"))
     second = subprocess.run([EVECCD, "-c", first.path], stdin=subprocess.DEVNULL, text=True,
                             capture_output=True, timeout=20, check=False)
     assert second.returncode not in (0, None) and second.returncode > 0, second

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What outlives the process: the circuits in the file `state`, the token in the file
+ * `token`, budgets and restraint in the account.  It is saved before what it decided is
+ * sent.  A disk that does not take it is no reason to stop: it is tried again. */
+#include "sync_parts.h"
+
+#include "evecc/log.h"
+#include "evecc/sys.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TOKEN_VERSION = 1,
+    TOKEN_TEXT_MAX = 2 * EASEE_TOKEN_MAX + CONFIG_TEXT_MAX + 160,
+    RETRY_MS = 5 * 1000,
+    LINES_MS = 60 * 1000,
+    VERIFY_MS = 60 * 1000 /* a crash loop does not come to look a circuit up again */
+};
+
+static const char state_file[] = "state", token_file[] = "token";
+
+/* ---- circuits ---- */
+
+static void describe(struct state_circuit *ret, const struct config_circuit *cfg)
+{
+    char key[STATE_KEY_MAX];
+
+    snprintf(key, sizeof key, "%s|%s|%s", cfg->site, cfg->circuit, cfg->charger);
+    state_init(ret, cfg->name, key);
+    ret->start =
+        (struct state_start){.watchdog_s = (uint16_t)cfg->watchdog,
+                             .fallback_da = (uint16_t)(cfg->fallback_current * 10),
+                             .fallback_action = (uint8_t)cfg->fallback_action,
+                             .fallback_phases = (uint8_t)cfg->fallback_phases};
+}
+
+static void copy_place(struct easee_circuit *ret, const struct easee_circuit *w)
+{
+    ret->site_id = w->site_id;
+    ret->circuit_id = w->circuit_id;
+    ret->panel_id = w->panel_id;
+    ret->rated_da = w->rated_da;
+    ret->alone = w->alone;
+    ret->chargers = w->chargers;
+    memset(ret->serial, 0, sizeof ret->serial);
+    memset(ret->product, 0, sizeof ret->product);
+    for (unsigned i = 0; i < w->chargers; i++) {
+        snprintf(ret->serial[i], sizeof ret->serial[i], "%s", w->serial[i]);
+        ret->product[i] = w->product[i];
+    }
+}
+
+static void collect(struct state_circuit *ret, const struct unit *u)
+{
+    const struct circuit *c = &u->circuit;
+
+    if (u->written)
+        ret->want = c->want;
+    ret->phases = c->sent.phases;
+    ret->sent = c->sent.amps;
+    ret->sent_known = c->sent.known;
+    ret->sent_at_ms = c->sent.at_ms;
+    if (c->found)
+        copy_place(&ret->where, &u->where);
+    /* Which of several chargers had counted how much would be lost in the sum. */
+    ret->energy_wh = c->chargers == 1 ? c->charger[0].telemetry.energy_wh : NA_U64;
+}
+
+static void restore_unit(struct sync *s, struct unit *u, struct state_circuit *from,
+                         uint64_t now_ms)
+{
+    struct circuit_sent sent = {.phases = from->phases,
+                                .amps = from->sent,
+                                .known = from->sent_known,
+                                .at_ms = from->sent_at_ms};
+
+    if (from->want.fed_at_ms != NEVER) {
+        circuit_restore(&u->circuit, &from->want, &sent, from->energy_wh, now_ms);
+        u->written = true;
+        log_info("restored circuit=%s wish=%" PRIu64 " age=%" PRIu64 "s", sync_name(u),
+                 from->want.id, (now_ms - from->want.fed_at_ms) / 1000);
+    }
+    if (from->where.chargers > 0) {
+        u->where = from->where;
+        if (u->selector.site_id < 0)
+            u->selector.site_id = u->where.site_id;
+        u->remembered = true;
+        u->lookup_at_ms = now_ms + VERIFY_MS;
+        sync_unit_found(s, u, now_ms);
+    }
+}
+
+static void restore_state(struct sync *s, const struct state_clock *clock)
+{
+    bool old = false, trusted = true;
+    char *text = NULL;
+    size_t len;
+    enum err err = store_read(s->store, state_file, STATE_VERSION, &text, &len, &old);
+
+    if (err == ERR_NOT_FOUND)
+        return;
+    for (size_t i = 0; i < s->units; i++)
+        describe(&s->state[i], &s->unit[i].cfg);
+    if (err == ERR_OK)
+        err = state_decode(text, len, clock, s->state, s->units, &trusted);
+    free(text);
+    if (err != ERR_OK) {
+        sync_note_error(s, "reading the saved state", err, 0,
+                        "damaged or of a newer version, starting without", clock->now_ms);
+        return;
+    }
+    if (old)
+        log_warning("the newest saved state is damaged: the one before it counts");
+    if (!trusted)
+        log_warning("the clock is not plausible: saved setpoints with a watchdog or "
+                    "validity count as expired");
+    for (size_t i = 0; i < s->units; i++) {
+        struct state_circuit as_configured;
+
+        describe(&as_configured, &s->unit[i].cfg);
+        state_reconfigure(&s->state[i], &as_configured.start);
+        restore_unit(s, &s->unit[i], &s->state[i], clock->now_ms);
+    }
+}
+
+static bool save_state(struct sync *s, const struct state_clock *clock)
+{
+    char *text;
+    size_t len;
+    bool ok;
+
+    if (state_encode(s->state, s->units, clock, &text, &len) != ERR_OK) {
+        errno = ENOMEM;
+        return false;
+    }
+    ok = store_write(s->store, state_file, STATE_VERSION, text, len) == ERR_OK;
+    free(text);
+    return ok;
+}
+
+static bool state_is_due(struct sync *s)
+{
+    bool due = false;
+
+    for (size_t i = 0; i < s->units; i++) {
+        collect(&s->state[i], &s->unit[i]);
+        due = due || state_due(&s->kept[i], &s->state[i]);
+    }
+    return due;
+}
+
+/* ---- the token ---- */
+
+/* Lines: the boot, its clocks and the token's times; whose it is; the token's parts. */
+static bool save_token(struct sync *s, const struct state_clock *clock)
+{
+    char text[TOKEN_TEXT_MAX];
+    int len;
+    bool ok;
+
+    len = snprintf(text, sizeof text,
+                   "%" PRIu64 " %" PRId64 " %" PRIu64 " %" PRIu64 " %s\n%s\n%s\n%s\n",
+                   clock->now_ms, clock->unix_ms, s->session.expires_at_ms,
+                   s->session.refresh_at_ms, clock->boot_id, s->token_username,
+                   s->token.access, s->token.refresh);
+    ok = store_write(s->store, token_file, TOKEN_VERSION, text, (size_t)len) == ERR_OK;
+    explicit_bzero(text, sizeof text);
+    return ok;
+}
+
+/* The next line of *TEXT, its end cut off; "" when there is none. */
+static const char *line_of(char **text)
+{
+    char *line = strsep(text, "\n");
+
+    return line != NULL ? line : "";
+}
+
+static void take_token(struct sync *s, char *text, const struct state_clock *clock)
+{
+    struct state_clock saved = {0};
+    uint64_t expires_at_ms, refresh_at_ms, elapsed_ms;
+    const char *access, *refresh;
+
+    if (sscanf(line_of(&text), "%" SCNu64 " %" SCNd64 " %" SCNu64 " %" SCNu64 " %39s",
+               &saved.now_ms, &saved.unix_ms, &expires_at_ms, &refresh_at_ms,
+               saved.boot_id) < 4 ||
+        saved.now_ms > INT64_MAX || expires_at_ms > INT64_MAX ||
+        refresh_at_ms > expires_at_ms || strcmp(line_of(&text), s->username) != 0 ||
+        !state_elapsed(&saved, clock, &elapsed_ms))
+        return;
+    access = line_of(&text);
+    refresh = line_of(&text);
+    if (access[0] == '\0' || strlen(access) >= sizeof s->token.access ||
+        strlen(refresh) >= sizeof s->token.refresh)
+        return;
+    snprintf(s->token_username, sizeof s->token_username, "%s", s->username);
+    snprintf(s->token.access, sizeof s->token.access, "%s", access);
+    snprintf(s->token.refresh, sizeof s->token.refresh, "%s", refresh);
+    session_resume(&s->session,
+                   state_shift(expires_at_ms, saved.now_ms, elapsed_ms, clock->now_ms),
+                   state_shift(refresh_at_ms, saved.now_ms, elapsed_ms, clock->now_ms));
+    s->token_generation = s->token_kept = 1;
+    easee_set_token(s->easee, s->token.access);
+    log_info("token from before the restart is used on");
+}
+
+static void restore_token(struct sync *s, const struct state_clock *clock)
+{
+    char *text;
+    size_t len;
+    bool old;
+
+    if (store_read(s->store, token_file, TOKEN_VERSION, &text, &len, &old) != ERR_OK)
+        return; /* then it is a login */
+    take_token(s, text, clock);
+    explicit_bzero(text, len);
+    free(text);
+}
+
+/* ---- all of it ---- */
+
+enum err sync_keep_open(struct sync *s, const char *state_dir, struct store *store)
+{
+    struct state_clock clock;
+    char why[256];
+
+    sys_clock(&clock);
+    s->store = store;
+    s->keep_at_ms = NEVER;
+    s->state = calloc(s->units, sizeof s->state[0]);
+    s->kept = calloc(s->units, sizeof s->kept[0]);
+    if (s->state == NULL || s->kept == NULL)
+        return ERR_SYSTEM;
+    if (account_open(&s->account, state_dir, sys_clock, why, sizeof why) != ERR_OK) {
+        if (s->account == NULL)
+            return ERR_SYSTEM;
+        log_warning("call budgets do not outlive a restart: %s", why);
+    }
+    s->budgets = account_budgets(s->account);
+    s->mark = account_mark(s->username, s->password);
+    if (store != NULL) {
+        restore_token(s, &clock);
+        restore_state(s, &clock);
+    }
+    for (size_t i = 0; i < s->units; i++) {
+        struct state_circuit *c = &s->state[i];
+
+        describe(c, &s->unit[i].cfg);
+        collect(c, &s->unit[i]);
+        s->kept[i] = *c;
+    }
+    return ERR_OK;
+}
+
+void sync_keep_close(struct sync *s)
+{
+    account_free(s->account);
+    free(s->state);
+    free(s->kept);
+}
+
+uint64_t sync_lock_account(struct sync *s)
+{
+    uint64_t now_ms = account_lock(s->account);
+
+    account_restore_session(s->account, &s->session, s->mark);
+    return now_ms;
+}
+
+void sync_unlock_account(struct sync *s)
+{
+    account_keep_session(s->account, &s->session, s->mark);
+    account_unlock(s->account);
+}
+
+static void note_saving(struct sync *s, bool saved, uint64_t now_ms)
+{
+    int error = errno;
+    uint32_t missed;
+
+    if (saved) {
+        if (s->keep_failing)
+            log_info("the state can be saved again");
+        s->keep_failing = false;
+        s->keep_at_ms = NEVER;
+        return;
+    }
+    s->keep_failing = true;
+    s->keep_at_ms = now_ms + RETRY_MS;
+    snprintf(s->counts.last_error, sizeof s->counts.last_error, "state not saved: %s",
+             strerror(error));
+    if (log_limit_pass(&s->keep_lines, LINES_MS, now_ms, &missed))
+        log_error("the state cannot be saved, a restart would forget it: %s",
+                  strerror(error));
+}
+
+void sync_keep(struct sync *s, uint64_t now_ms)
+{
+    bool token = s->token_kept != s->token_generation, state;
+    struct state_clock clock;
+
+    if (s->store == NULL || (s->keep_failing && now_ms < s->keep_at_ms))
+        return;
+    state = state_is_due(s);
+    if (!token && !state)
+        return;
+    sys_clock(&clock);
+    if (token && save_token(s, &clock)) {
+        s->token_kept = s->token_generation;
+        token = false;
+    }
+    if (state && save_state(s, &clock)) {
+        memcpy(s->kept, s->state, s->units * sizeof s->kept[0]);
+        state = false;
+    }
+    note_saving(s, !token && !state, now_ms);
+}
