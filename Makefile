@@ -5,7 +5,7 @@
 #   make test       everything that can be checked; its last line counts
 #   make check      unit tests only, seconds                 make check32: of the core, 32-bit
 #   make lint       format and static analysis
-#   make bench      speed beside libmodbus's own server and a bare echo
+#   make bench      speed beside libmodbus's own server and a bare echo; write to confirmation
 #   make fuzz       every parser for FUZZ_SECONDS (60) each
 #   make docs       the documents made from the tables       make check-docs     are they fresh?
 #   make docs-suites doc/conformance.md and doc/attacks.md, from a run of the suites
@@ -205,7 +205,7 @@ lint-scripts:
 	shellcheck $(SCRIPTS)
 
 bench: $B/eveccd $B/easeesim $(BENCH)
-	@exec tests/bench/run $B
+	@tests/bench/run $B && exec tests/bench/stream $B
 
 # libFuzzer is clang's; the library is instrumented for it, in a folder of its own.
 fuzz:
