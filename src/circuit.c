@@ -663,7 +663,7 @@ static void start_read(struct circuit *c, struct budgets *b, uint64_t now_ms,
 bool circuit_next(struct circuit *c, struct budgets *b, uint64_t now_ms,
                   struct request *ret)
 {
-    struct request read;
+    struct request read = {.kind = REQUEST_READBACK};
 
     if (circuit_press(c, b, now_ms) > 0) {
         start_write(c, b, now_ms, ret);
@@ -692,7 +692,7 @@ uint64_t circuit_decide_at(const struct circuit *c)
 
 uint64_t circuit_wake(struct circuit *c, const struct budgets *b, uint64_t now_ms)
 {
-    struct request unused;
+    struct request unused = {.kind = REQUEST_READBACK};
 
     circuit_decide(c, now_ms);
     return earlier(circuit_decide_at(c), earlier(circuit_send_at(c, b, now_ms),

@@ -623,6 +623,7 @@ static void close_stalled(struct server *s, struct service *v, uint64_t now_ms)
     while ((c = TAILQ_FIRST(&v->stalled)) && c->due_ms <= now_ms) {
         struct backlog *b = c->backlog;
         int left = in_kernel(c);
+        assert(b); /* who has none has nothing to stall on */
         if (left < b->in_kernel)
             taken(c, left, now_ms);
         else if (++b->unmoved < STALL_LOOKS)
