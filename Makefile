@@ -70,7 +70,10 @@ FUZZ  := $(patsubst tests/fuzz/%.c,$B/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 DOCS  := doc/registers.md:evecc:registers:--format:markdown \
          doc/registers.csv:evecc:registers:--format:csv \
          etc/evecc.conf:docgen/options:conf doc/evecc.conf.5:docgen/options:man \
-         doc/evecc.1:docgen/manual
+         doc/evecc.1:docgen/manual \
+         doc/integrations/evecc.st:docgen/integrations:st \
+         doc/integrations/iobroker.csv:docgen/integrations:iobroker \
+         doc/troubleshooting.md:docgen/troubleshooting
 DOCGENS := $(patsubst tools/docgen/%.c,$B/docgen/%,$(wildcard tools/docgen/*.c))
 OURS  := $(shell git ls-files '*.[ch]' 2>/dev/null || find src include tools tests -name '*.[ch]')
 SCRIPTS := tools/setup tools/i386 tools/debian/build tools/debian/root .ci/run

@@ -1,0 +1,304 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""The files for other people's tools, in doc/integrations: each address and type is compared with
+the register map, and what a file reads and writes is read from and written to a gateway."""
+import csv
+import json
+import os
+import re
+import shutil
+
+import harness
+from harness import TOP, Skip, equal, until
+
+FOLDER = os.path.join(TOP, "doc/integrations")
+BITS = {"u16": 16, "i16": 16, "u32": 32, "u64": 64}
+
+
+def path(name):
+    return os.path.join(FOLDER, name)
+
+
+def register_map():
+    """Rows of registers.csv by address."""
+    with open(os.path.join(TOP, "doc/registers.csv"), newline="") as f:
+        return {int(row["address"]): row for row in csv.DictReader(f)}
+
+
+def load_yaml(name):
+    try:
+        import yaml
+    except ImportError as why:
+        raise Skip(f"python3-yaml: {why}") from why
+    with open(path(name)) as f:
+        return yaml.safe_load(f)
+
+
+def words_of(row):
+    return int(row["words"])
+
+
+def is_writable(row):
+    return row["access"].startswith("write")
+
+
+def value_of(row, words):
+    """The registers of a row as a number; None: not available."""
+    number = 0
+    for word in words:
+        number = number << 16 | word
+    bits = BITS[row["type"]]
+    if number == (0x8000 if row["type"] == "i16" else (1 << bits) - 1):
+        return None
+    return number - 0x10000 if row["type"] == "i16" and number & 0x8000 else number
+
+
+def fits(row, scale, unit=None):
+    """SCALE turns the register into its unit, or into a thousand times that."""
+    factor = float(row["factor"])
+    kilo = {"mA": "A", "Wh": "kWh"}.get(row["unit"])
+    if abs(scale - factor) < 1e-9:
+        return unit in (None, row["unit"])
+    return kilo is not None and abs(scale - factor / 1000) < 1e-9 and unit in (None, kilo)
+
+
+def start(bench):
+    sim = bench.sim()
+    gateway = bench.gateway(sim)
+    client = gateway.client()
+    until(lambda: client.u16(7130) in (2, 3), "connected to the cloud")
+    return sim, gateway, client
+
+
+def reaches(sim, amps):
+    until(lambda: sim.currents() == amps, lambda: f"{amps} at the charger: {sim.circuit()}")
+
+
+def dictionaries(tree):
+    if isinstance(tree, dict):
+        yield tree
+    for branch in (tree.values() if isinstance(tree, dict) else
+                   tree if isinstance(tree, list) else []):
+        yield from dictionaries(branch)
+
+
+def test_evcc(bench):
+    rows = register_map()
+    charger = load_yaml("evcc.yaml")["chargers"][0]
+    sources = [d for d in dictionaries(charger) if d.get("source") == "modbus"]
+    assert len(sources) > 10, sources
+    for source in sources:
+        register, scale = source["register"], source.get("scale", 1)
+        row = rows[register["address"]]
+        equal(re.sub("nan$", "", register["encoding"]), row["type"].replace("u", "uint"), register)
+        equal(source["uri"].split(":")[1], "502", "port")
+        if register["type"] == "writesingle":
+            assert is_writable(row) and words_of(row) == 1, register
+            equal(scale * float(row["factor"]), 1, register)
+        else:
+            equal(register["type"], "holding", register)
+            assert fits(row, scale), register
+
+    # The way evcc uses it: status, current, enable, phases.
+    sim, _, client = start(bench)
+
+    def read(source):
+        row = rows[source["register"]["address"]]
+        return value_of(row, client.read(int(row["address"]), words_of(row)))
+
+    def write(source, value):
+        source = source.get("set", source)
+        client.write_one(source["register"]["address"], value * source.get("scale", 1))
+
+    until(lambda: chr(read(charger["status"])) in "ABCDEF", "a state")
+    write(charger["maxcurrent"], 13)
+    reaches(sim, [13, 13, 13])
+    equal(read(charger["enabled"]), 1, "enabled")
+    write(charger["phases1p3p"], 1)
+    reaches(sim, [13, 0, 0])
+    write(charger["enable"], 0)
+    reaches(sim, [0, 0, 0])
+    equal(read(charger["enabled"]), 0, "enabled")
+    for source in [charger["power"], charger["energy"], *charger["currents"],
+                   *charger["voltages"]]:
+        read(source)
+
+
+def test_home_assistant(bench):
+    try:
+        from pymodbus.client import ModbusTcpClient
+    except ImportError as why:
+        raise Skip(f"pymodbus: {why}") from why
+    rows = register_map()
+    package = load_yaml("home-assistant.yaml")
+    hub = package["modbus"][0]
+    sim, gateway, _ = start(bench)
+    client = ModbusTcpClient("127.0.0.1", port=gateway.port)
+    assert client.connect()
+    bench.stack.callback(client.close)
+
+    def read(entity):
+        row = rows[entity["address"]]
+        answer = client.read_holding_registers(entity["address"], words_of(row),
+                                               slave=entity["slave"])
+        assert not answer.isError(), answer
+        return value_of(row, answer.registers)
+
+    for sensor in hub["sensors"]:
+        row = rows[sensor["address"]]
+        equal(sensor["input_type"], "holding", sensor)
+        equal(sensor["data_type"], row["type"].replace("u", "uint"), sensor)
+        assert fits(row, sensor.get("scale", 1), sensor.get("unit_of_measurement")) or \
+            not row["unit"] or row["unit"] in ("bits", "ASCII"), sensor
+        equal(sensor.get("nan_value", (1 << BITS[row["type"]]) - 1), (1 << BITS[row["type"]]) - 1,
+              sensor)
+        read(sensor)
+    equal(len({s["unique_id"] for s in hub["sensors"]}), len(hub["sensors"]), "unique ids")
+
+    written = {}
+    for action in [a for rule in package["automation"] for a in rule["action"]]:
+        data = action["data"]
+        assert data["hub"] == hub["name"] and is_writable(rows[data["address"]]), action
+        equal(words_of(rows[data["address"]]), 1, "one value: function 6")
+        written[data["address"]] = data
+    limit = package["input_number"]["ev_power_limit"]
+    assert limit["max"] < 65535, limit
+    equal(set(written), {7217, 7214}, "what the automations write")
+    assert not client.write_register(7214, 17, slave=1).isError()
+    assert not client.write_register(7217, 7400, slave=1).isError()
+    reaches(sim, [10, 10, 10])
+
+    for switch in hub["switches"]:
+        assert is_writable(rows[switch["address"]]), switch
+        for command, state in (("command_off", "state_off"), ("command_on", "state_on")):
+            assert not client.write_register(switch["address"], switch[command], slave=1).isError()
+            equal(read({**switch["verify"], "slave": 1}), switch["verify"][state], switch)
+
+
+def test_node_red(bench):
+    node = shutil.which("node")
+    here = os.path.dirname(os.path.abspath(__file__))
+    if not node or not os.path.isdir(os.path.join(here, "node_modules", "modbus-serial")):
+        raise Skip("Node.js or modbus-serial is not installed")
+    rows = register_map()
+    names = {row["name"]: row for row in rows.values()}
+    with open(path("node-red.json")) as f:
+        flow = json.load(f)
+    ids = {n["id"] for n in flow}
+    for n in flow:
+        assert all(to in ids for port in n.get("wires", []) for to in port), n
+        if n["type"] == "modbus-write":
+            row = rows[int(n["adr"])]
+            assert is_writable(row), n
+            equal(int(n["quantity"]), words_of(row), n["id"])
+
+    sim, gateway, client = start(bench)
+    shown = json.loads(bench.run(node, os.path.join(here, "node-red.js"), path("node-red.json"),
+                                 str(gateway.port)))
+    reaches(sim, [10, 10, 10])
+    equal(client.u32(7202), 7400, "7202")
+    assert client.u16(7214) != 0
+    until(lambda: client.u16(7301) in (4, 5), "confirmed")
+    shown = json.loads(bench.run(node, os.path.join(here, "node-red.js"), path("node-red.json"),
+                                 str(gateway.port)))
+    assert set(shown["status"]) - {"state"} <= set(names), shown
+    assert set(shown["acknowledgement"]) <= set(names), shown
+    equal(shown["acknowledgement"]["confirmed_l1"], 100, "confirmed_l1")
+    assert shown["status"]["state"] in "ABCDEF", shown
+    for name in ("session_energy", "faults", "connection"):
+        row = names[name]
+        equal(shown["status"][name],
+              value_of(row, client.read(int(row["address"]), words_of(row))), name)
+
+
+def test_iobroker(bench):
+    """Every register with its type, and read in the blocks that the adapter makes."""
+    rows = register_map()
+    types = {"u16": "uint16be", "i16": "int16be", "u32": "uint32be", "u64": "uint64be",
+             "text": "string"}
+    with open(path("iobroker.csv"), newline="") as f:
+        imported = list(csv.DictReader(f, delimiter=";"))
+    equal([int(i["_address"]) for i in imported], list(rows), "addresses")
+    for i in imported:
+        row = rows[int(i["_address"])]
+        equal((i["name"], i["type"], i["len"], float(i["factor"]), i["unit"]),
+              (row["name"], types[row["type"]], row["words"], float(row["factor"]), row["unit"]),
+              i)
+        equal(i["role"], "level" if is_writable(row) else "value", i)
+        assert None not in i and None not in i.values(), i
+
+    _, _, client = start(bench)
+    blocks = []
+    for i in (i for i in imported if i["poll"] == "true"):
+        first, last = int(i["_address"]), int(i["_address"]) + int(i["len"])
+        if blocks and first - blocks[-1][1] <= 10 and last - blocks[-1][0] <= 100:
+            blocks[-1][1] = last
+        else:
+            blocks.append([first, last])
+    assert len(blocks) < 10, blocks
+    for first, last in blocks:
+        client.read(first, last - first)
+
+
+# What the conversions and operators of structured text mean for Python.
+ST = {"SHL": lambda value, bits: value << bits, "SHR": lambda value, bits: value >> bits,
+      "WORD_TO_INT": lambda v: v - 0x10000 if v & 0x8000 else v, "BOOL_TO_WORD": int,
+      "__builtins__": {}}
+ST.update({name: (lambda v: v) for name in (
+    "WORD_TO_UINT", "WORD_TO_DWORD", "WORD_TO_LWORD", "DWORD_TO_UDINT", "LWORD_TO_ULINT",
+    "UINT_TO_WORD", "UDINT_TO_DWORD")})
+ST["DWORD_TO_WORD"] = lambda v: v & 0xFFFF
+
+
+def st_block(text, name):
+    """(header comment, statements) of a function block."""
+    block = re.search(r"\(\* ([^*]*) \*\)\nFUNCTION_BLOCK " + name +
+                      r"\n(.*?)END_FUNCTION_BLOCK", text, re.DOTALL)
+    statements = re.findall(r"(?m)^(\w+(?:\[\d+\])?) := (.*);$", block[2])
+    return block[1], block[2], statements
+
+
+def st_value(expression, variables):
+    expression = re.sub(r"16#([0-9A-F]+)", r"0x\1", expression)
+    expression = expression.replace(" OR ", " | ").replace(" AND ", " & ")
+    return eval(expression, dict(ST), variables)  # our own file
+
+
+def test_structured_text(bench):
+    """CODESYS and TwinCAT: what the function blocks compute, on registers of a gateway."""
+    with open(path("evecc.st")) as f:
+        text = f.read()
+    rows = register_map()
+    for name, address in re.findall(r"EVECC_(\w+) : UINT := (\d+);", text):
+        equal(rows[int(address)]["name"], name.lower(), address)
+    sim, _, client = start(bench)
+
+    where, _, statements = st_block(text, "EveccSetpoint")
+    first, count = (int(n) for n in re.findall(r"(\d+)", where)[1:3])
+    inputs = {"sequence": 77, "enable": True, "power_limit": 70000, "current_limit": 130,
+              "phase_mode": 3}
+    words = [st_value(expression, inputs) for _, expression in statements]
+    equal([target for target, _ in statements], [f"words[{i}]" for i in range(count)], "words")
+    client.write(first, *words)
+    equal(client.u32(7202), 70000, "7202")
+    reaches(sim, [13, 13, 13])
+    until(lambda: client.u16(7301) in (4, 5) and client.u16(7302) == 77, "confirmed")
+
+    checked = 0
+    for name in ("Identity", "Status", "Acknowledgement", "Diagnostics"):
+        where, body, statements = st_block(text, "Evecc" + name)
+        first, count = (int(n) for n in re.findall(r"(\d+)", where)[1:3])
+        assert f"ARRAY[0..{count - 1}]" in body, where
+        words = client.read(first, count)
+        for target, expression in statements:
+            row = next(r for r in rows.values() if r["name"] == target)
+            raw = words[int(row["address"]) - first:][:words_of(row)]
+            got, expected = st_value(expression, {"words": words}), value_of(row, raw)
+            assert got == expected or expected is None, (target, got, expected)
+            checked += 1
+    equal(checked, sum(r["type"] != "text" and not 7200 <= int(r["address"]) < 7300
+                       for r in rows.values()), "registers checked")
+
+
+if __name__ == "__main__":
+    harness.main(globals())
