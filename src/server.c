@@ -20,7 +20,8 @@
 #include <unistd.h>
 
 enum {
-    TURN_BYTES = 4096, /* read from one client before the next one's turn */
+    TURN_BYTES = 1024, /* read from one client before the next one's turn: 85 requests,
+                          answered by 22 KB at most */
     QUEUE_MAX = 64 * 1024,
     FOREIGN_MAX = 3, /* frames of another protocol */
     ACCEPTS_PER_TURN = 16,

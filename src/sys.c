@@ -92,7 +92,8 @@ int sys_signals(void)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
-    if (sigaction(SIGPIPE, &ignore, NULL) || sigprocmask(SIG_BLOCK, &set, NULL))
+    if (sigaction(SIGPIPE, &ignore, NULL) || sigaction(SIGUSR1, &ignore, NULL) ||
+        sigaction(SIGUSR2, &ignore, NULL) || sigprocmask(SIG_BLOCK, &set, NULL))
         return -1;
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }

@@ -31,7 +31,8 @@ uint32_t sys_random(void);
  * first. */
 void sys_standard_files(void);
 
-/* Blocks SIGTERM, SIGINT, SIGHUP (in this thread and all it starts) and ignores SIGPIPE;
+/* Blocks SIGTERM, SIGINT, SIGHUP (in this thread and all it starts) and ignores SIGPIPE
+ * and what means nothing here, SIGUSR1 and SIGUSR2;
  * returns a descriptor that becomes readable, or -1 with errno. */
 int sys_signals(void);
 

@@ -741,7 +741,7 @@ static void marked_clients_keep_their_place(void **state)
 /* However many others are ready before it, a marked client waits for one turn of few. */
 static void marked_clients_are_served_first(void **state)
 {
-    enum { OTHERS = 30, DEPTH = 300 };
+    enum { OTHERS = 30, DEPTH = 80 };
     struct fixture *f = *state;
     set_acl(&f->listener[0].priority, "127.0.0.9");
     serve(f);
