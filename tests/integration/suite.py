@@ -34,10 +34,11 @@ class Row:
         self.function, self.options = function, options
         self.result, self.remark, self.seconds = "not run", "", 0.0
 
-    def run(self, *args):
+    def run(self, *args, run=None):
+        """Calls its function, or RUN to do so."""
         started = time.monotonic()
         try:
-            self.remark = self.function(*args) or ""
+            self.remark = (run or self.function)(*args) or ""
             self.result = "passed"
         except harness.Skip as why:
             self.result, self.remark = "skipped", str(why)
