@@ -188,7 +188,7 @@ check-docs: $(DOCGENS) $B/evecc
 
 # The catalogues of rules and attacks with the results of a run.
 docs-suites: all
-	@for suite in 80_conformance:conformance 81_attacks:attacks; do \
+	@for suite in 80_conformance:conformance attacks:attacks; do \
 	    echo doc/$${suite#*:}.md; \
 	    tests/integration/$${suite%:*}.py --document >$B/doc && \
 	        cp $B/doc doc/$${suite#*:}.md || exit 1; done
