@@ -403,10 +403,10 @@ class Bench:
         kwargs.setdefault("api", sim.url if sim else None)
         return self.start(Gateway(self, **kwargs))
 
-    def run(self, *argv, limit_s=60, **kwargs):
+    def run(self, *argv, limit_s=60, stderr=subprocess.STDOUT, **kwargs):
         """A client program: its output; a status other than 0 is a failure."""
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=limit_s, text=True, check=False,
+                              stderr=stderr, timeout=limit_s, text=True, check=False,
                               cwd=os.path.dirname(os.path.abspath(__file__)), **kwargs)
         assert done.returncode == 0, f"{argv}: status {done.returncode}\n{done.stdout}"
         return done.stdout
