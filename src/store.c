@@ -201,6 +201,13 @@ static bool keep(int dir, const char *file, const char *name, const char *ending
     return renameat(dir, link.text, dir, with(name, ending).text) == 0;
 }
 
+/* NAME.new becomes NAME. */
+static bool publish(int dir, const char *name)
+{
+    return keep(dir, name, name, ".old") &&
+           renameat(dir, with(name, ".new").text, dir, name) == 0 && fsync(dir) == 0;
+}
+
 enum err store_write(struct store *s, const char *name, unsigned version,
                      const void *data, size_t len)
 {
@@ -212,8 +219,7 @@ enum err store_write(struct store *s, const char *name, unsigned version,
     assert(s->exclusive && len <= STORE_MAX);
     unlinkat(s->dir, new.text, 0); /* left behind by a kill or a cut */
     if (write_file(s->dir, new.text, header, header_len, data, len) &&
-        keep(s->dir, name, name, ".old") &&
-        renameat(s->dir, new.text, s->dir, name) == 0 && fsync(s->dir) == 0)
+        publish(s->dir, name))
         return ERR_OK;
     error = errno;
     unlinkat(s->dir, new.text, 0); /* gives its space back to a full disk */
@@ -320,12 +326,37 @@ static enum verdict read_file(int dir, const char *file, const char *name,
     return WHOLE;
 }
 
+/* Ends a write that was killed or cut: what is whole is newer than NAME, which only it
+ * can replace, and the rest is nothing. */
+static void end_write(struct store *s, const char *name, unsigned version_max)
+{
+    const struct path new = with(name, ".new");
+    char *text = NULL;
+    size_t len = 0;
+    enum verdict verdict = read_file(s->dir, new.text, name, version_max, &text, &len);
+    int fd;
+
+    if (verdict == WHOLE)
+        explicit_bzero(text, len);
+    free(text);
+    if (verdict != WHOLE && verdict != NEWER)
+        return; /* store_write() removes it */
+    fd = openat(s->dir, new.text, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (fsync(fd) == 0)
+        publish(s->dir, name);
+    close(fd);
+}
+
 enum err store_read(struct store *s, const char *name, unsigned version_max, char **ret,
                     size_t *ret_len, bool *ret_old)
 {
     static const char *const endings[] = {"", ".old"};
     bool damaged = false;
 
+    if (s->exclusive)
+        end_write(s, name, version_max);
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
         const struct path file = with(name, endings[i]);
 

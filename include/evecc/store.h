@@ -5,7 +5,9 @@
  * A generation is written to NAME.new and synced, the current one is linked to NAME.old,
  * NAME.new is renamed to NAME, the directory synced.  Each carries a header line "evecc
  * NAME VERSION LENGTH CRC32" whose sum covers line and content.  What fails its check, or
- * is no file of ours, is moved aside as NAME.bad, and NAME.old is used.
+ * is no file of ours, is moved aside as NAME.bad, and NAME.old is used.  A whole NAME.new
+ * was left by a kill: the write is ended by the next reader that has the lock, so what
+ * was written survives a kill before it is synced.
  *
  * Writing needs the lock, see store_open(); moving aside happens only under it.  Several
  * threads may use one store as long as each NAME belongs to one of them. */

@@ -467,6 +467,42 @@ static void the_last_whole_one_outlives_faults(void **state)
         }
 }
 
+/* Killed between writing and renaming: what a reader with the lock finds is the new one,
+ * and stays so whatever becomes of the next write. */
+static void a_whole_write_survives_its_kill(void **state)
+{
+    (void)state;
+    for (enum fault what = 0; what < FAULTS; what++)
+        for (int at = 0; at < 14; at++) {
+            struct store *s;
+            char text[200], *got;
+            size_t len;
+            bool old;
+
+            if (access(dir, F_OK) == 0)
+                empty_dir(dir);
+            s = opened();
+            write_text(s, "new"); /* to be put aside as what is not renamed yet */
+            len = get("state", text, sizeof text);
+            store_remove(s, "state");
+            write_text(s, "old");
+            put("state.new", text, len / 2);
+            expect(s, "old", false);
+            put("state.new", text, len);
+            expect(s, "new", false);
+            assert_false(exists("state.new"));
+            copy_dir(dir, synced);
+
+            arm(what, at);
+            (void)store_write(s, "state", VERSION, "newest", 6);
+            disarm();
+            assert_int_equal(store_read(s, "state", VERSION, &got, &len, &old), ERR_OK);
+            assert_true(strcmp(got, "new") == 0 || strcmp(got, "newest") == 0);
+            free(got);
+            store_free(s);
+        }
+}
+
 static void a_full_disk_recovers_by_itself(void **state)
 {
     (void)state;
@@ -731,6 +767,7 @@ int main(void)
         TEST(names_do_not_mix),
         TEST(old_or_new_whatever_fails),
         TEST(the_last_whole_one_outlives_faults),
+        TEST(a_whole_write_survives_its_kill),
         TEST(a_full_disk_recovers_by_itself),
         TEST(nothing_acknowledged_is_lost_by_a_kill),
         TEST(every_damage_is_seen),
