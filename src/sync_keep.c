@@ -19,6 +19,7 @@ enum {
     TOKEN_TEXT_MAX = 2 * EASEE_TOKEN_MAX + CONFIG_TEXT_MAX + 160,
     RETRY_MS = 5 * 1000,
     LINES_MS = 60 * 1000,
+    DURABLE_MS = 200,     /* what the manual promises of an answered wish */
     VERIFY_MS = 60 * 1000 /* a crash loop does not come to look a circuit up again */
 };
 
@@ -300,6 +301,16 @@ static void note_saving(struct sync *s, bool saved, uint64_t now_ms)
                   strerror(error));
 }
 
+static void note_slowness(struct sync *s, uint64_t took_ms, uint64_t now_ms)
+{
+    uint32_t missed;
+
+    if (took_ms > DURABLE_MS && log_limit_pass(&s->slow_lines, LINES_MS, now_ms, &missed))
+        log_warning("slow disk: saving took=%" PRIu64 "ms missed=%" PRIu32
+                    ", a setpoint that was answered meanwhile waited for it",
+                    took_ms, missed);
+}
+
 void sync_keep(struct sync *s, uint64_t now_ms)
 {
     bool token = s->token_kept != s->token_generation, state;
@@ -320,4 +331,5 @@ void sync_keep(struct sync *s, uint64_t now_ms)
         state = false;
     }
     note_saving(s, !token && !state, now_ms);
+    note_slowness(s, sys_now_ms() - clock.now_ms, now_ms);
 }

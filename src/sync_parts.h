@@ -75,7 +75,7 @@ struct sync {
     struct state_circuit *state, *kept; /* one per unit: as it is, as it was saved */
     uint64_t keep_at_ms;                /* saving is tried again; NEVER */
     bool keep_failing;
-    struct log_limit error_lines, stream_lines, keep_lines;
+    struct log_limit error_lines, stream_lines, keep_lines, slow_lines;
 
     pthread_t thread;
     bool started;
