@@ -367,8 +367,7 @@ void hub_down(struct hub *h, unsigned http_status, int64_t retry_after_s,
         h->failures = 0;
     if (h->failures < UINT16_MAX)
         h->failures++;
-    if (!h->up)
-        choose_way(h, http_status);
+    choose_way(h, http_status);
     h->connecting = h->up = false;
     wait = retry_ms(h);
     if (http_status == 401)

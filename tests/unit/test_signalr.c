@@ -673,8 +673,13 @@ static void negotiates_when_direct_is_refused(void **state)
     assert_int_equal(step_after(&h, &now_ms, 404), HUB_CONNECT);
     assert_int_equal(step_after(&h, &now_ms, 404), HUB_CONNECT);
     assert_int_equal(step_after(&h, &now_ms, 404), HUB_NEGOTIATE);
-    hub_up(&h, now_ms); /* what works is kept */
+    assert_int_equal(step_after(&h, &now_ms, 500), HUB_NEGOTIATE);
+    assert_int_equal(step_after(&h, &now_ms, 500), HUB_NEGOTIATE);
+    hub_up(&h, now_ms); /* what works is kept, and counts anew */
     assert_int_equal(step_after(&h, &now_ms, 0), HUB_NEGOTIATE);
+    assert_int_equal(step_after(&h, &now_ms, 500), HUB_NEGOTIATE);
+    assert_int_equal(step_after(&h, &now_ms, 500), HUB_NEGOTIATE);
+    assert_int_equal(step_after(&h, &now_ms, 500), HUB_CONNECT);
 }
 
 static void pings_and_listens(void **state)
