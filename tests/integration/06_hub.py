@@ -326,6 +326,21 @@ class Events(Stream):
         return None
 
 
+def test_polling_ends(bench):
+    sim, account = start(bench)
+    stream = Polling(account)
+    stream.greet()
+    equal(account.ask("DELETE", stream.path)[0], 202, "end")
+    equal(stream.next(), None, "after the end")
+    equal(account.ask("GET", stream.path)[0], 404, "poll of what has ended")
+    path = f"{HUB}?id={account.negotiate()['connectionToken']}"
+    equal(account.ask("POST", path, "x")[0], 400, "sending before it is connected")
+    equal(account.ask("DELETE", path)[0], 400, "ending before it is connected")
+    equal(account.ask("POST", HUB, "x")[0], 400, "without an id")
+    sim.set(hub={"long_polling": False})
+    equal(account.ask("GET", path)[0], 404, "long polling switched off")
+
+
 def over(transport):
     def test(bench):
         sim, account = start(bench)
