@@ -7,21 +7,14 @@ import subprocess
 import time
 
 import harness
-from harness import BUILD, CIRCUIT, CONFIG, PASSWORD, equal, until
+from harness import BUILD, CIRCUIT, NOBODY, PASSWORD, equal, until
 
 EVECCD = os.path.join(BUILD, "eveccd")
-NOBODY = "http://127.0.0.1:9"  # the discard port: nobody answers
 
 
 def config(bench, **changes):
     """Path of a good configuration, with CHANGES."""
-    os.makedirs(os.path.join(bench.folder, "state"), exist_ok=True)
-    bench.write("password", PASSWORD + "\n")
-    settings = {"folder": bench.folder, "user": harness.USER, "api": NOBODY, "easee": "",
-                "address": "127.0.0.1", "port": harness.free_port(), "listener": "",
-                "circuits": CIRCUIT.format(which="site = ABCD-1234")}
-    settings.update(changes)
-    return bench.write("eveccd.conf", CONFIG.format(**settings))
+    return harness.configure(bench, **changes)[1]
 
 
 def check(path, *args):

@@ -33,16 +33,8 @@ def has(said, level, topic, *words):
 
 def config(bench, url, **kwargs):
     """A configuration as the gateway has it; the gateway itself does not run."""
-    gateway = harness.Gateway.__new__(harness.Gateway)
-    gateway.bench = bench
-    gateway.settings = {"api": url, "easee": "", "listener": "", "address": "127.0.0.1",
-                        "user": harness.USER, "folder": bench.folder,
-                        "port": harness.free_port(),
-                        "circuits": harness.CIRCUIT.format(which="site = ABCD-1234"), **kwargs}
-    os.makedirs(os.path.join(bench.folder, "state"), mode=0o700, exist_ok=True)
-    bench.write("password", harness.PASSWORD + "\n")
-    gateway.configure()
-    return os.path.join(bench.folder, "eveccd.conf"), gateway.settings["port"]
+    settings, path = harness.configure(bench, api=url, **kwargs)
+    return path, settings["port"]
 
 
 def test_all_good(bench):

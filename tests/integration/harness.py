@@ -308,6 +308,8 @@ port = {port}
 {circuits}
 """
 
+NOBODY = "http://127.0.0.1:9"  # the discard port: nobody answers
+
 # Short times, so that no test waits for a dwell time unless it is about one.
 TIMES = """\
 watchdog = 0
@@ -325,6 +327,17 @@ max_current = 32
 """ + TIMES
 
 
+def configure(bench, name="", *, password=PASSWORD, **changes):
+    """Writes a good configuration, with CHANGES, in the folder NAME of BENCH; its settings and its path."""
+    folder = os.path.join(bench.folder, name)
+    settings = {"folder": folder, "level": "debug", "user": USER, "api": NOBODY, "easee": "",
+                "address": "127.0.0.1", "port": free_port(), "listener": "",
+                "circuits": CIRCUIT.format(which="site = ABCD-1234"), **changes}
+    os.makedirs(os.path.join(folder, "state"), mode=0o700, exist_ok=True)
+    bench.write(os.path.join(name, "password"), password + "\n")
+    return settings, bench.write(os.path.join(name, "eveccd.conf"), CONFIG.format(**settings))
+
+
 class Gateway(Program):
     """eveccd, ready to answer."""
 
@@ -334,15 +347,11 @@ class Gateway(Program):
                  level="debug"):
         """NAME: a folder of its own, for several gateways in one test."""
         self.bench, self.name_in_bench = bench, name
-        folder = os.path.join(bench.folder, name)
-        self.settings = {"api": api, "easee": easee, "listener": listener, "address": address,
-                         "user": user, "folder": folder, "port": port or free_port(),
-                         "circuits": circuits or CIRCUIT.format(which=which), "level": level}
-        self.port = self.settings["port"]
-        self.path = os.path.join(folder, "eveccd.conf")
-        os.makedirs(os.path.join(folder, "state"), mode=0o700, exist_ok=True)
-        bench.write(os.path.join(name, "password"), password + "\n")
-        self.configure()
+        self.settings, self.path = configure(
+            bench, name, api=api, easee=easee, listener=listener, address=address, user=user,
+            password=password, port=port or free_port(), level=level,
+            circuits=circuits or CIRCUIT.format(which=which))
+        self.port, folder = self.settings["port"], self.settings["folder"]
 
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.setblocking(False)
