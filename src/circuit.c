@@ -528,7 +528,8 @@ static uint64_t own_send_at(const struct circuit *c)
                            : c->refused_until_ms);
     if (c->sent.unsure && amps_equal(next, c->slow))
         at = later(at, c->slow_until_ms);
-    if (c->cfg.phase.phases_wired == PHASES && !c->observed)
+    if (c->cfg.phase.phases_wired == PHASES && !c->observed &&
+        c->charger[0].grid_type == NA_U16)
         at = later(at, c->grid_wait_until_ms);
     if (c->sent.at_ms != NEVER && !is_urgent(c) && !would_renew(c))
         at = later(at, c->sent.at_ms + (is_decrease(c) ? c->cfg.decrease_interval_ms

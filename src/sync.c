@@ -239,6 +239,7 @@ static void request_done(struct sync *s, const struct job *job,
     struct easee_command command[4];
     char detail[128];
     size_t commands;
+    bool found;
 
     o.err = sync_judge(r, detail, sizeof detail);
     sync_report(s, job, o.err, now_ms);
@@ -253,8 +254,9 @@ static void request_done(struct sync *s, const struct job *job,
     }
     if (o.err != ERR_OK)
         sync_note_error(s, what[o.kind], o.err, r->http_status, detail, now_ms);
+    found = u->circuit.found;
     circuit_done(&u->circuit, s->budgets, &o, now_ms);
-    if (!u->circuit.found)
+    if (found && !u->circuit.found)
         sync_lost(u, now_ms);
 }
 

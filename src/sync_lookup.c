@@ -13,7 +13,7 @@
 enum {
     LOOKUP_FIRST_MS = 5 * 1000,
     LOOKUP_LAST_MS = 5 * 60 * 1000,
-    LOOKUP_LOST_MS = 15 * 60 * 1000,   /* it was there, and answers 404 */
+    LOOKUP_LOST_MS = 15 * 60 * 1000,   /* it was found, and answers 404 again */
     LOOKUP_UNKNOWN_MS = 60 * 60 * 1000 /* not in this account: nothing will change soon */
 };
 
@@ -138,10 +138,12 @@ static enum err place_unit(struct sync *s, struct unit *u, const struct easee_re
     return ERR_CONFIG;
 }
 
-/* What was only remembered may have moved while nobody looked. */
+/* It may have moved: looked up at once, but not in a loop where only its setpoints answer
+ * 404. */
 void sync_lost(struct unit *u, uint64_t now_ms)
 {
-    u->lookup_at_ms = now_ms + (u->remembered ? 0 : LOOKUP_LOST_MS);
+    u->lookup_at_ms = u->lost_until_ms > now_ms ? u->lost_until_ms : now_ms;
+    u->lost_until_ms = u->lookup_at_ms + LOOKUP_LOST_MS;
     u->remembered = false;
 }
 

@@ -42,6 +42,7 @@ struct unit {
     bool remembered;                /* from before a restart, not looked up since */
     bool written;                   /* the control block, now or before a restart */
     uint64_t lookup_at_ms;          /* next attempt to find it */
+    uint64_t lost_until_ms;         /* no attempt because it answers 404 before this */
     uint64_t want_seen;
     uint64_t wake_ms;
     struct status shown;

@@ -1043,6 +1043,22 @@ static void first_setpoint_waits_for_the_grid_type(void **state)
     expect_set(&t, 0, 0, 0); /* three phases, as long as one is not known to work */
 }
 
+/* Nothing is read while the stream is up: what it tells is enough. */
+static void the_stream_tells_the_grid_type(void **state)
+{
+    struct circuit_config cfg = config();
+    struct bench t;
+
+    (void)state;
+    init(&t, &cfg);
+    circuit_found(&t.c, 1, true, t.now_ms);
+    circuit_stream(&t.c, true, t.now_ms);
+    wish_w(&t, 3000);
+    expect_nothing(&t);
+    observe(&t, 21, 1);
+    expect_set(&t, 13, 0, 0);
+}
+
 static void one_to_three_phases(void **state)
 {
     struct bench t;
@@ -1877,6 +1893,7 @@ int main(void)
         cmocka_unit_test(a_held_wish_does_not_wake),
         cmocka_unit_test(phases_depend_on_facts),
         cmocka_unit_test(first_setpoint_waits_for_the_grid_type),
+        cmocka_unit_test(the_stream_tells_the_grid_type),
         cmocka_unit_test(one_to_three_phases),
         cmocka_unit_test(a_pause_ends_early_when_idle),
         cmocka_unit_test(somebody_else_is_overruled_a_few_times),
