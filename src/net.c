@@ -223,7 +223,8 @@ static void explain(const struct config_listener *cfg, int error, char *why,
     case EACCES:
         remedy =
             "ports below 1024 are opened by eveccd.socket: make it active, and name the "
-            "same address and port in it; or set a higher port";
+            "same address and port in it; or give the service CAP_NET_BIND_SERVICE; or "
+            "set a higher port";
         break;
     case EADDRNOTAVAIL:
     case ECONNREFUSED: /* getaddrinfo() failed in libmodbus */
