@@ -447,7 +447,8 @@ void circuit_restore(struct circuit *c, const struct want *w,
     c->sent.amps = sent->amps;
     memset(&c->sent.before, 0xff, sizeof c->sent.before);
     c->sent.known = c->sent.unsure = sent->known;
-    c->sent.at_ms = sent->at_ms;
+    c->sent.at_ms = c->sent.lives_from_ms = sent->at_ms;
+    c->sent.ttl_min = c->cfg.deadman_min; /* if it had none, renewing does no harm */
     c->sent.wish = w->id;
     c->sent.wished_at_ms = w->accepted_at_ms;
     c->sent.seq = w->seq;

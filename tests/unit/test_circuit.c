@@ -1449,6 +1449,31 @@ static void a_repeated_setpoint_is_renewed_at_once(void **state)
     expect_ttl(&t, 9, LIFE, LIFE * MINUTES / 8);
 }
 
+/* A report confirms what was sent before the restart, its time-to-live goes on. */
+static void a_restored_setpoint_is_renewed(void **state)
+{
+    struct circuit_config cfg = config();
+    struct circuit_sent sent = {.amps = {{10, 10, 10}}, .known = true};
+    struct bench t;
+
+    (void)state;
+    cfg.deadman_min = LIFE;
+    init(&t, &cfg);
+    t.want.power_w = 7400;
+    t.want.id = 1;
+    t.want.accepted_at_ms = t.want.fed_at_ms = t.now_ms;
+    sent.at_ms = t.now_ms - 2 * MINUTES;
+    circuit_restore(&t.c, &t.want, &sent, NA_U64, t.now_ms);
+    circuit_found(&t.c, 1, true, t.now_ms);
+    expect_read(&t, REQUEST_OBSERVE);
+    observe(&t, 21, 1);
+    report(&t, 10, 10, 10);
+    done(&t, REQUEST_OBSERVE, ERR_OK, 200);
+    expect_ttl(&t, 10, LIFE, 3 * MINUTES);
+    accepted(&t, 0);
+    expect_ttl(&t, 9, LIFE, LIFE * MINUTES / 8);
+}
+
 /* A renewal does not hold up the next wish, nor is its failure one of the setpoint. */
 static void a_renewal_is_no_change(void **state)
 {
@@ -1907,6 +1932,7 @@ int main(void)
         cmocka_unit_test(no_time_to_live_without_a_neighbour),
         cmocka_unit_test(a_lapsed_setpoint_is_sent_again),
         cmocka_unit_test(a_repeated_setpoint_is_renewed_at_once),
+        cmocka_unit_test(a_restored_setpoint_is_renewed),
         cmocka_unit_test(a_renewal_is_no_change),
         cmocka_unit_test(not_found_asks_for_a_lookup),
         cmocka_unit_test(a_change_given_up_counts_as_one),
