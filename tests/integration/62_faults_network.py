@@ -6,12 +6,10 @@ import socket
 import struct
 import time
 
-import catalogue
 import harness
+from catalogue import FAULTS
 from faulty import Cable, Names, authority, certificate, ip, own_network
 from harness import equal, note, throughout, until
-
-suite = catalogue.Suite("faults")
 
 LOGIN = "/api/accounts/login"
 RESOLVE, CONNECT, TIMEOUT, TLS, EXPIRED, HOST, AUTHORITY = 10, 11, 12, 14, 15, 16, 17  # 7303
@@ -33,8 +31,10 @@ def far_cloud(bench, cable):
     return sim, f"ca_file = {ca}"
 
 
-@suite.row("F-17", "no network when the gateway starts, wishes come in; then the cable is plugged in",
-           "clients are served from the first second, nothing arrived before; the newest wish arrives")
+@FAULTS.test("F-17",
+             "no network when the gateway starts, wishes come in; then the cable is plugged in",
+             "clients are served from the first second, nothing arrived before; the newest wish "
+             "arrives")
 def test_f17(bench):
     cable = Cable(bench)
     sim, easee = far_cloud(bench, cable)
@@ -78,13 +78,13 @@ def pulled(seconds, limit_s):
 
 for length, patience in ((1, 30), (40, 90)):
     function = pulled(length, patience)
-    globals()[function.__name__] = suite.row(
+    globals()[function.__name__] = FAULTS.test(
         "F-18", f"the cable to the cloud is out for {length} s, two wishes meanwhile",
         "the newest arrives, the older one never; one login at most")(function)
 
 
-@suite.row("F-19", "the cable to the controller is out",
-           "its connection is freed after a minute; the watchdog pauses the charger after its 10 s")
+@FAULTS.test("F-19", "the cable to the controller is out",
+             "its connection is freed after a minute; its watchdog of 10 s pauses the charger")
 def test_f19(bench):
     cable = Cable(bench)
     cable.plug()
@@ -142,7 +142,8 @@ def named_cloud(bench, names, mode):
 NAMES = {"answers nothing": ("silent", 0, (RESOLVE, TIMEOUT)),
          "does not know the name": ("nxdomain", 0, (RESOLVE,)),
          "gives a wrong address": ("127.0.0.2", 0, (CONNECT,)),
-         "takes 4 s for each answer, which is that the name is unknown": ("nxdomain", 4, (RESOLVE, TIMEOUT))}
+         "takes 4 s for each answer, which is that the name is unknown":
+             ("nxdomain", 4, (RESOLVE, TIMEOUT))}
 
 
 def bad_names(what, mode, delay_s, results):
@@ -169,12 +170,14 @@ def bad_names(what, mode, delay_s, results):
 
 for text, (kind, delay, codes) in NAMES.items():
     function = bad_names(text, kind, delay, codes)
-    globals()[function.__name__] = suite.row(
+    globals()[function.__name__] = FAULTS.test(
         "F-20", f"the name server {text}; then it works",
-        "result " + " or ".join(map(str, codes)) + " in 7303, clients are served, the wish arrives")(function)
+        f"result {' or '.join(map(str, codes))} in 7303, clients are served, the wish arrives"
+    )(function)
 
 
-@suite.row("F-20", "the name server dies while the gateway runs", "kept connections go on; after a new one is needed as above")
+@FAULTS.test("F-20", "the name server dies while the gateway runs",
+             "kept connections go on; after a new one is needed as above")
 def test_f20_later(bench):
     names = Names(bench)
     sim, gateway = named_cloud(bench, names, "127.0.0.1")
@@ -187,7 +190,8 @@ def test_f20_later(bench):
     note(f"{names.asked} questions to the name server")
 
 
-@suite.row("F-02", "SIGTERM while a setpoint hangs and the name server is dead", "status 0 within the stop time-out")
+@FAULTS.test("F-02", "SIGTERM while a setpoint hangs and the name server is dead",
+             "status 0 within the stop time-out")
 def test_f02_dead_names(bench):
     names = Names(bench)
     _, gateway = named_cloud(bench, names, "silent")
@@ -211,38 +215,45 @@ def refused(bench, result, ca, cert, key, **options):
     equal(sim.ledger(), [], "requests that reached the cloud")
 
 
-@suite.row("F-22", "certificate expired", "result 15, no token or password sent")
+@FAULTS.test("F-22", "certificate expired",
+             "result 15, no token or password sent")
 def test_f22_expired(bench):
     ca = authority(bench, "ours")
     refused(bench, EXPIRED, ca, *certificate(bench, ca, not_after="20210101000000Z"))
 
 
-@suite.row("F-22", "certificate not yet valid", "result 15, no token or password sent")
+@FAULTS.test("F-22", "certificate not yet valid",
+             "result 15, no token or password sent")
 def test_f22_not_yet(bench):
     ca = authority(bench, "ours")
     refused(bench, EXPIRED, ca, *certificate(bench, ca, not_before="20480101000000Z"))
 
 
-@suite.row("F-22", "certificate for another host", "result 16, no token or password sent")
+@FAULTS.test("F-22", "certificate for another host",
+             "result 16, no token or password sent")
 def test_f22_host(bench):
     ca = authority(bench, "ours")
     refused(bench, HOST, ca, *certificate(bench, ca, names="DNS:example.org"))
 
 
-@suite.row("F-22", "certificate of an unknown authority", "result 17, no token or password sent")
+@FAULTS.test("F-22", "certificate of an unknown authority",
+             "result 17, no token or password sent")
 def test_f22_authority(bench):
     theirs = authority(bench, "theirs")
     refused(bench, AUTHORITY, authority(bench, "ours"), *certificate(bench, theirs))
 
 
-@suite.row("F-22", "the file of authorities is missing", "the gateway does not start and says which file")
+@FAULTS.test("F-22", "the file of authorities is missing",
+             "the gateway does not start and says which file")
 def test_f22_no_bundle(bench):
-    gateway = bench.gateway(api="https://127.0.0.1:1", easee="ca_file = /nowhere/ca.pem", ready=False)
+    gateway = bench.gateway(api="https://127.0.0.1:1", easee="ca_file = /nowhere/ca.pem",
+                            ready=False)
     assert gateway.wait() != 0, "it started"
     assert "/nowhere/ca.pem" in gateway.log(), gateway.log()
 
 
-@suite.row("F-22", "the TLS handshake stalls", "result 12 within the call's time-out, clients are served")
+@FAULTS.test("F-22", "the TLS handshake stalls",
+             "result 12 within the call's time-out, clients are served")
 def test_f22_stall(bench):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = bench.gateway(api=f"https://127.0.0.1:{listener.getsockname()[1]}").client()
@@ -252,8 +263,8 @@ def test_f22_stall(bench):
 
 # ---- addresses ----
 
-@suite.row("F-47", "IPv4, IPv6, then another address is added while the gateway runs",
-           "it listens on all of them with address = ::")
+@FAULTS.test("F-47", "IPv4, IPv6, then another address is added while the gateway runs",
+             "it listens on all of them with address = ::")
 def test_f47(bench):
     own_network()
     ip("addr", "add", "fd00:77::1/64", "dev", "lo", "nodad")

@@ -1,15 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Fault catalogue, the cloud: failures, refusals, limits, tokens, strange answers, others."""
-import os
 import time
 
-import catalogue
 import harness
+from catalogue import FAULTS
 from faulty import Clock, Line
 from harness import PASSWORD, SERIAL, SETTINGS, USER, equal, note, throughout, until
-
-suite = catalogue.Suite("faults")
 
 LOGIN, REFRESH = "/api/accounts/login", "/api/accounts/refresh_token"
 REFUSED, TIMED_OUT, OVERRIDDEN = 6, 7, 9  # stages
@@ -17,10 +14,10 @@ LOGIN_REFUSED, NOT_FOUND, FOREIGN, NOT_CONFIRMED = 1 << 4, 1 << 5, 1 << 7, 1 << 
 WATTS = {a: 690 * a + 10 for a in range(6, 17)}  # for so many amps on three phases
 
 
-def settled(bench, amps=10, **options):
+def settled(bench, amps=10, name="", **options):
     """(sim, client) with AMPS on three phases in force."""
-    sim = bench.sim()
-    client = bench.gateway(sim, **options).client()
+    sim = bench.sim(name=name)
+    client = bench.gateway(sim, name=name, **options).client()
     client.power(WATTS[amps])
     arrives(sim, client, amps)
     return sim, client
@@ -33,15 +30,6 @@ def arrives(sim, client, amps, limit_s=30):
 
 def calls(sim, path, method="POST"):
     return len(sim.ledger(method, path))
-
-
-def another(bench, name):
-    """A bench of its own inside BENCH."""
-    folder = os.path.join(bench.folder, name)
-    os.mkdir(folder)
-    inner = harness.Bench(bench.stack, folder)
-    bench.stack.callback(inner.close)
-    return inner
 
 
 # ---- failures ----
@@ -73,9 +61,10 @@ def storm(status, limit_s):
 
 for code, seconds in ((500, 60), (502, 90), (503, 90), (504, 60)):
     function = storm(code, seconds)
-    globals()[function.__name__] = suite.row(
+    globals()[function.__name__] = FAULTS.test(
         "F-24", f"every call answers {code}, five other wishes meanwhile",
-        "back-off, counted errors, clients served; after it the newest value and no other")(function)
+        "back-off, counted errors, clients served; after it the newest value and no other"
+    )(function)
 
 
 def refusal(status, result):
@@ -98,15 +87,15 @@ def refusal(status, result):
 
 for code, number in ((400, 30), (404, 34)):
     function = refusal(code, number)
-    globals()[function.__name__] = suite.row(
+    globals()[function.__name__] = FAULTS.test(
         "F-25", f"a setpoint is answered {code}",
         "not repeated; stage 6, result and HTTP status say so; the next value is tried")(function)
 
 
 # ---- token and account ----
 
-@suite.row("F-26", "every call but the login answers 401, for 70 s",
-           "one refresh, then at most one login a minute")
+@FAULTS.test("F-26", "every call but the login answers 401, for 70 s",
+             "one refresh, then at most one login a minute")
 def test_f26(bench):
     sim, client = settled(bench)
     sim.fault(path="/api/sites", status=401, count=-1)
@@ -120,8 +109,9 @@ def test_f26(bench):
     arrives(sim, client, 12, 150)
 
 
-@suite.row("F-27", "refresh token revoked and password changed",
-           "fault bit 4, one login and no more, clients served; SIGHUP with the new password mends it")
+@FAULTS.test("F-27", "refresh token revoked and password changed",
+             "fault bit 4, one login and no more, clients served; SIGHUP with the new password "
+             "mends it")
 def test_f27(bench):
     sim = bench.sim()
     gateway = bench.gateway(sim)
@@ -141,13 +131,13 @@ def test_f27(bench):
     arrives(sim, client, 12, 90)
 
 
-@suite.row("F-29", "two gateways on one account, tokens expire together", "each refreshes its own, no loop")
+@FAULTS.test("F-29", "two gateways on one account, tokens expire together",
+             "each refreshes its own, no loop")
 def test_f29(bench):
     sim = bench.sim()
     clients = []
     for name, which in (("a", "site = ABCD-1234\ncircuit = 1"), ("b", "charger = EH300001")):
-        inner = another(bench, name)
-        clients.append(inner.gateway(sim, which=which).client())
+        clients.append(bench.gateway(sim, name=name, which=which).client())
     for client in clients:
         client.power(WATTS[10])
         until(lambda c=client: c.u16(7301) >= harness.STAGE_CONFIRMED, "confirmed")
@@ -156,11 +146,13 @@ def test_f29(bench):
         client.power(WATTS[12])
     for circuit in (12345, 12347):
         until(lambda c=circuit: sim.currents(c) == [12, 12, 12], "12 A", 90)
-    throughout(lambda: calls(sim, REFRESH) + calls(sim, LOGIN) <= 4, 10, "two logins, two refreshes")
+    throughout(lambda: calls(sim, REFRESH) + calls(sim, LOGIN) <= 4, 10,
+               "two logins, two refreshes")
     note(f"{calls(sim, LOGIN)} logins, {calls(sim, REFRESH)} refreshes")
 
 
-@suite.row("F-30", "the access token expires while a call is out", "one refresh, a minute after the last token at the earliest, the call once more, no login")
+@FAULTS.test("F-30", "the access token expires while a call is out",
+             "no login; one refresh, at the earliest a minute after the last; the call once more")
 def test_f30(bench):
     sim, client = settled(bench)
     sim.set(expire_tokens=True)
@@ -175,12 +167,12 @@ RETRY_AFTER = {"7": (25, 30), "0": (25, 30), "-1": (25, 90), "99999999": (3590, 
                "Wed, 21 Oct 2099 07:28:00 GMT": (3590, 3600), "soon": (80, 90), None: (80, 90)}
 
 
-@suite.row("F-31", "429 with Retry-After 7, 0, -1, 99999999, a date, garbage, none",
-           "a wait of 30 s to 1 h (easee-api 8.2), 90 s when it is absent or makes no sense; shown in 7334")
+@FAULTS.test("F-31", "429 with Retry-After 7, 0, -1, 99999999, a date, garbage, none",
+             "a wait of 30 s to 1 h (easee-api 8.2), 90 s when it is absent or makes no sense; "
+             "shown in 7334")
 def test_f31(bench):
     for i, (value, (least, most)) in enumerate(RETRY_AFTER.items()):
-        inner = another(bench, str(i))
-        sim, client = settled(inner)
+        sim, client = settled(bench, name=str(i))
         sim.fault(method="POST", path=SETTINGS, status=429, count=1,
                   headers={} if value is None else {"Retry-After": value})
         client.power(WATTS[12])
@@ -188,11 +180,10 @@ def test_f31(bench):
         wait_s = client.u16(7334)
         assert least <= wait_s <= most, f"Retry-After {value}: {wait_s} s"
         equal(calls(sim, SETTINGS), 2, "setpoints")
-        inner.close()
 
 
-@suite.row("F-31", "429 with Retry-After: 31, five other wishes meanwhile",
-           "no call of the class before; then the newest value and no other")
+@FAULTS.test("F-31", "429 with Retry-After: 31, five other wishes meanwhile",
+             "no call of the class before; then the newest value and no other")
 def test_f31_newest(bench):
     sim, client = settled(bench)
     sim.fault(method="POST", path=SETTINGS, status=429, count=-1, headers={"Retry-After": "31"})
@@ -208,7 +199,8 @@ def test_f31_newest(bench):
     equal(len(after), 1, "setpoints after the pause")
 
 
-@suite.row("F-32", "the login answers 429", "no second login within a minute, clients served, then it works")
+@FAULTS.test("F-32", "the login answers 429",
+             "no second login within a minute, clients served, then it works")
 def test_f32(bench):
     sim = bench.sim()
     sim.fault(path=LOGIN, status=429, headers={"Retry-After": "7"}, count=1)
@@ -222,8 +214,8 @@ def test_f32(bench):
     assert second["t_ms"] - first["t_ms"] >= 59000, "logins too close"
 
 
-@suite.row("F-38", "the budget of setpoints is used up, then an urgent decrease",
-           "it uses the reserve and is in force within seconds; an increase waits")
+@FAULTS.test("F-38", "the budget of setpoints is used up, then an urgent decrease",
+             "it uses the reserve and is in force within seconds; an increase waits")
 def test_f38(bench):
     sim, client = settled(bench)
     used = iter([12, 9, 13, 8, 14, 9, 12, 8, 13, 9, 14])
@@ -243,10 +235,12 @@ def test_f38(bench):
     client.write_one(7215, 1)
     started = time.monotonic()
     arrives(sim, client, 7, 10)
-    note(f"in force {time.monotonic() - started:.1f} s after it was asked for, with {before[0]} A before")
+    note(f"in force {time.monotonic() - started:.1f} s after it was asked for, "
+         f"{before[0]} A before")
 
 
-@suite.row("F-39", "10 000 identical writes", "one call")
+@FAULTS.test("F-39", "10 000 identical writes",
+             "one call")
 def test_f39(bench):
     sim, client = settled(bench)
     for _ in range(10000):
@@ -256,13 +250,14 @@ def test_f39(bench):
 
 
 THREE = "".join(f"[circuit {name}]\nunit = {unit}\n{which}\nmax_current = 16\n{harness.TIMES}\n"
-                for unit, (name, which) in enumerate(
-                    (("one", "site = ABCD-1234\ncircuit = 1"), ("two", "site = EFGH-5678\ncircuit = 1"),
-                     ("three", "charger = EH300001")), 1))
+                for unit, name, which in ((1, "one", "site = ABCD-1234\ncircuit = 1"),
+                                          (2, "two", "site = EFGH-5678\ncircuit = 1"),
+                                          (3, "three", "charger = EH300001")))
 CIRCUITS = {1: 12345, 2: 12346, 3: 12347}
 
 
-@suite.row("F-40", "three circuits are written all the time, from one budget", "none starves: each gets its last value")
+@FAULTS.test("F-40", "three circuits are written all the time, from one budget",
+             "none starves: each gets its last value")
 def test_f40(bench):
     sim = bench.sim()
     client = bench.gateway(sim, circuits=THREE).client()
@@ -284,8 +279,9 @@ def test_f40(bench):
 
 # ---- strange answers ----
 
-@suite.row("F-33", "accepted, but the charger never does it",
-           "sent once more after 20 s, then stage 7 and fault bit 8; nothing is sent in a loop; a new value works")
+@FAULTS.test("F-33", "accepted, but the charger never does it",
+             "sent once more after 20 s, then stage 7 and fault bit 8; nothing is sent in a loop; "
+             "a new value works")
 def test_f33(bench):
     sim, client = settled(bench)
     sim.set(charger=SERIAL, confirm="never")
@@ -300,8 +296,8 @@ def test_f33(bench):
     equal(client.u32(7128) & NOT_CONFIRMED, 0, "fault bit 8")
 
 
-@suite.row("F-34", "somebody else sets 20 A again and again",
-           "re-asserted three times, then stage 9 and fault bit 7 and peace")
+@FAULTS.test("F-34", "somebody else sets 20 A again and again",
+             "re-asserted three times, then stage 9 and fault bit 7 and peace")
 def test_f34(bench):
     sim, client = settled(bench)
     for n in range(1, 5):
@@ -315,17 +311,28 @@ def test_f34(bench):
     throughout(lambda: len(sim.setpoints()) == 4, 5, "no more re-asserts")
 
 
-BODIES = {"nothing": "", "cut": '[{"device":"EH1', "a page": "<html><body>busy</body></html>",
-          "a number": "7", "a string": '"ok"', "null": "null", "wrong types": '{"ticks":[],"commandId":{}}',
-          "too much": '[{"device":"EH123456","commandId":22,"ticks":638605514168533970,"x":{"y":[1,{}]}}]',
-          "numbers as text": '[{"device":"EH123456","commandId":"22","ticks":"638605514168533970"}]',
-          "byte order mark": "\ufeff[]", "NUL": "[\u0000]", "two documents": "[][]", "garbage after": "[]x",
-          "1e999": '[{"ticks":1e999,"commandId":22}]', "deep": "[" * 2000}
+BODIES = {
+    "nothing": "",
+    "cut": '[{"device":"EH1',
+    "a page": "<html><body>busy</body></html>",
+    "a number": "7",
+    "a string": '"ok"',
+    "null": "null",
+    "wrong types": '{"ticks":[],"commandId":{}}',
+    "too much": '[{"device":"EH123456","commandId":22,"ticks":638605514168533970,"x":{"y":[{}]}}]',
+    "numbers as text": '[{"device":"EH123456","commandId":"22","ticks":"638605514168533970"}]',
+    "byte order mark": "\ufeff[]",
+    "NUL": "[\u0000]",
+    "two documents": "[][]",
+    "garbage after": "[]x",
+    "1e999": '[{"ticks":1e999,"commandId":22}]',
+    "deep": "[" * 2000,
+}
 
 
-@suite.row("F-35", "answers to setpoint, read-back and observations are empty, cut, HTML, of wrong types, with a "
-                   "byte order mark, NUL, 1e999, 2000 levels deep: " + str(len(BODIES)) + " of them",
-           "no crash, errors counted, every wish arrives")
+@FAULTS.test("F-35", f"{len(BODIES)} strange answers to setpoint, read-back and observations: "
+                     "empty, cut, HTML, wrong types, byte order mark, NUL, 1e999, 2000 levels deep",
+             "no crash, errors counted, every wish arrives")
 def test_f35(bench):
     sim, client = settled(bench)
     for i, body in enumerate(BODIES.values()):
@@ -340,8 +347,8 @@ def test_f35(bench):
     equal(client.read(7000, 2), [0x4556, 0x4757], "magic")
 
 
-@suite.row("F-36", "the gateway's clock is an hour behind, then ahead of the cloud's",
-           "ages of power, state and limits stay what they are")
+@FAULTS.test("F-36", "the gateway's clock is an hour behind, then ahead of the cloud's",
+             "ages of power, state and limits stay what they are")
 def test_f36(bench):
     clock = Clock(bench)
     clock.set(wall_s=-3600)
@@ -355,7 +362,8 @@ def test_f36(bench):
     assert client.u16(7135) > 0, "telemetry"
 
 
-@suite.row("F-37", "each call takes 9 s", "the newest value overtakes those that wait; clients do not")
+@FAULTS.test("F-37", "each call takes 9 s",
+             "the newest value overtakes those that wait; clients do not")
 def test_f37(bench):
     sim, client = settled(bench)
     sim.fault(kind="slow", delay_ms=9000, count=-1)
@@ -372,8 +380,8 @@ def test_f37(bench):
     note(f"sent {sent}; slowest read {max(took_ms):.1f} ms")
 
 
-@suite.row("F-45", "one of three circuits is gone from the account",
-           "fault bit 5 for that unit, the others go on, no unit is renumbered")
+@FAULTS.test("F-45", "one of three circuits is gone from the account",
+             "fault bit 5 for that unit, the others go on, no unit is renumbered")
 def test_f45(bench):
     sim = bench.sim()
     client = bench.gateway(sim, circuits=THREE).client()
@@ -384,17 +392,19 @@ def test_f45(bench):
         sim.fault(path=path, status=404, count=-1)
     for unit in CIRCUITS:
         client.power(WATTS[12], unit=unit)
-    until(lambda: client.read(7128, 2, unit=3)[1] & NOT_FOUND, lambda: f"bit 5: {client.setpoint(3)}")
+    until(lambda: client.read(7128, 2, unit=3)[1] & NOT_FOUND,
+          lambda: f"bit 5: {client.setpoint(3)}")
     for unit in (1, 2):
-        until(lambda u=unit: sim.currents(CIRCUITS[u]) == [12] * 3, lambda u=unit: str(client.setpoint(u)))
+        until(lambda u=unit: sim.currents(CIRCUITS[u]) == [12] * 3,
+              lambda u=unit: str(client.setpoint(u)))
         equal(client.u32(7128, unit=unit) & NOT_FOUND, 0, "fault bit 5 of another unit")
         equal(client.u16(7007, unit=unit), unit, "index of the circuit")
 
 
 # ---- lines to the cloud ----
 
-@suite.row("F-23", "a kept connection is closed by the cloud after it took the setpoint",
-           "the same value may go twice, no older one; it arrives")
+@FAULTS.test("F-23", "a kept connection is closed by the cloud after it took the setpoint",
+             "the same value may go twice, no older one; it arrives")
 def test_f23(bench):
     sim = bench.sim()
     line = Line(bench, sim.port)
@@ -412,8 +422,8 @@ def test_f23(bench):
     assert set(sent[1:]) == {12} and len(sent) <= 4, sent
 
 
-@suite.row("F-23", "the connection is closed after the cloud took a token refresh",
-           "the refresh is not sent twice: one login mends it")
+@FAULTS.test("F-23", "the connection is closed after the cloud took a token refresh",
+             "the refresh is not sent twice: one login mends it")
 def test_f23_refresh(bench):
     sim = bench.sim()
     line = Line(bench, sim.port)
@@ -429,7 +439,8 @@ def test_f23_refresh(bench):
     assert calls(sim, LOGIN) <= 2, "logins"
 
 
-LINES = {"stalls after the first bytes": ("stall", 10), "breaks off in the middle of the answer": ("break", 60),
+LINES = {"stalls after the first bytes": ("stall", 10),
+         "breaks off in the middle of the answer": ("break", 60),
          "carries one byte a second": ("drip", 1)}
 
 
@@ -442,7 +453,8 @@ def bad_line(what, mode):
         arrives(sim, client, 10)
         line.answer = mode
         client.power(WATTS[12])
-        until(lambda: client.u16(7303) in (11, 12, 13), lambda: f"a result: {client.setpoint()}", 60)
+        until(lambda: client.u16(7303) in (11, 12, 13), lambda: f"a result: {client.setpoint()}",
+              60)
         result = client.u16(7303)
         client.power(WATTS[9])
         throughout(lambda: client.u16(7000) == 0x4556, 2, "clients are served")
@@ -456,7 +468,7 @@ def bad_line(what, mode):
 
 for text, kind in LINES.items():
     function = bad_line(text, kind)
-    globals()[function.__name__] = suite.row(
+    globals()[function.__name__] = FAULTS.test(
         "F-21", f"the line to the cloud {text}",
         "a result in 7303, the wish stays, the newest value arrives afterwards")(function)
 

@@ -1,153 +1,97 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Suites whose tests stand for numbered entries of a catalogue, and the page that shows them.
+"""The fault catalogue: its rows are tests of their own, in several files.
 
-A suite is a test file with rows:
+    from catalogue import FAULTS
 
-    suite = catalogue.Suite("faults")
+    @FAULTS.test("F-02", "SIGTERM", "ends with status 0 within three seconds")
+    def test_f02(bench): ...
 
-    @suite.row("F-02", "SIGTERM", "ends with status 0 within three seconds")
-    def test_f02_sigterm(bench): ...
-
-    suite.left_out("F-50", "30 days", "a simulated month stands in: tests/unit/test_month.c")
-
-    ./catalogue.py faults >faults.md   runs every row of the suites of that name and writes the page:
-                                       entry, what is done, what is expected, result
-    ./catalogue.py faults --check FILE is FILE complete, and of these rows?  Runs nothing.
-
-What a test notes is shown with its result.  The exit status is 1 when a row failed.
+    ./catalogue.py              runs every row and prints the table as a document
+    ./catalogue.py --check      every fault has a row, and the document shows these rows
 """
 import concurrent.futures
-import dataclasses
 import glob
 import importlib.util
+import inspect
 import os
-import re
 import subprocess
 import sys
 
 import harness
+from suite import Row, Table
 
-# name: title, what it is about, numbers that have to be there
-PAGES = {
-    "faults": ("Faults",
-               "The fault catalogue with the real gateway against the simulated cloud. What a fault "
-               "must not do: lose what was answered, send what is old, exceed a limit, call the cloud "
-               "in a loop, or let a Modbus client wait.",
-               [f"F-{n:02}" for n in range(1, 51)]),
-}
+HERE = os.path.dirname(os.path.abspath(__file__))
+NUMBERS = [f"F-{n:02}" for n in range(1, 51)]
 AT_ONCE = 6
-LIMIT_S = 400
+LIMIT_S = 1200
 
 
-@dataclasses.dataclass
-class Row:
-    entries: tuple
-    what: str
-    expected: str
-    script: str = ""
-    test: str = ""
-    why: str = ""  # it was left out
+class Catalogue(Table):
+    """A table whose rows are tests."""
 
-    def cells(self):
-        """What of it does not depend on a run."""
-        return [", ".join(self.entries), self.what, self.why and f"left out: {self.why}"
-                or self.expected]
-
-
-class Suite:
-    def __init__(self, page):
-        self.page, self.rows = page, []
-
-    def row(self, entries, what, expected):
-        """The decorated test stands for ENTRIES, one number or several."""
-        def take(function):
-            self.rows.append(Row(tuple(entries.split()), what, expected, test=function.__name__))
+    def test(self, number, subject, expects):
+        def add(function):
+            self.elsewhere(number, subject, expects, inspect.stack()[1].filename, function.__name__)
             return function
-        return take
+        return add
 
-    def left_out(self, entries, what, why):
-        self.rows.append(Row(tuple(entries.split()), what, "", why=why))
+    def elsewhere(self, number, subject, expects, script, test, **env):
+        """TEST of SCRIPT stands for this row; ENV is for the document's run."""
+        argv = [os.path.join(HERE, script), test]
+        self.rows.append(Row(number, subject, expects, None, argv=argv, env=env))
+
+    def left_out(self, number, subject, why):
+        self.rows.append(Row(number, subject, f"left out: {why}", None))
+
+    def load(self):
+        """Takes the rows of all files, in the order of their numbers."""
+        for script in sorted(glob.glob(os.path.join(HERE, "[0-9]*_faults_*.py"))):
+            spec = importlib.util.spec_from_file_location("faults", script)
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        self.rows.sort(key=lambda r: r.number)
+
+    def run(self):
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda r: r.run(r.options, run=run) if r.options else None, self.rows))
+        for r in self.rows:
+            if not r.options:
+                r.result = ""
 
 
-def rows(page):
-    """All rows of PAGE, in the order of their numbers."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    found = []
-    for script in sorted(glob.glob(os.path.join(here, "[0-9]*.py"))):
-        with open(script) as f:
-            if "catalogue.Suite(" not in f.read():
-                continue
-        spec = importlib.util.spec_from_file_location("suite", script)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        suite = next(v for v in vars(module).values() if isinstance(v, Suite))
-        if suite.page == page:
-            found += [dataclasses.replace(r, script=script) for r in suite.rows]
-    return sorted(found, key=lambda r: r.entries)
-
-
-def run(row):
-    """(result, remarks) of ROW."""
-    if row.why:
-        return "left out", []
-    done = subprocess.run([row.script, row.test], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, check=False, timeout=LIMIT_S)
-    remarks = [line[2:] for line in done.stdout.splitlines() if line.startswith("# ")]
+def run(options):
+    """The remarks of a test."""
+    done = subprocess.run(options["argv"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=False, timeout=LIMIT_S,
+                          env={**os.environ, **options["env"]})
     if done.returncode == harness.SKIPPED:
-        return "skipped", [done.stdout.strip().splitlines()[-1].split("skipped: ")[-1]]
+        raise harness.Skip(done.stdout.strip().splitlines()[-1].split("skipped: ")[-1])
     if done.returncode:
         sys.stderr.write(done.stdout)
-    return "failed" if done.returncode else "passed", remarks
+        raise AssertionError(f"exit status {done.returncode}")
+    return "; ".join(line[2:] for line in done.stdout.splitlines() if line.startswith("# "))
 
 
-def line(*cells):
-    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
-
-
-def document(page):
-    """Runs all rows; (text, nothing failed)."""
-    title, about, _ = PAGES[page]
-    todo = rows(page)
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        results = list(pool.map(run, todo))
-    counts = {r: sum(1 for result, _ in results if result == r)
-              for r in ("passed", "failed", "skipped", "left out")}
-    text = [f"# {title}", "", about, "",
-            f"Made by `make docs-suites` from a run of `tests/integration`; "
-            + ", ".join(f"{n} {r}" for r, n in counts.items() if n) + ".", "",
-            line("entry", "what is done", "what is expected", "result"), "|---|---|---|---|"]
-    for row, (result, remarks) in zip(todo, results):
-        text.append(line(*row.cells(), "; ".join([result, *remarks]) if not row.why else ""))
-    return "\n".join(text) + "\n", counts["failed"] == 0
-
-
-def check(page, path):
-    """Complaints about the page at PATH and the rows for it."""
-    with open(path) as f:
-        text = f.read()
-    have = rows(page)
-    shown = re.findall(r"^\| ([A-Z]-\d.*?) \| (.*) \| .* \|$", text, re.M)
-    wanted = [tuple(line(*r.cells())[2:-2].split(" | ", 1)) for r in have]
-    for number in PAGES[page][2]:
-        if not any(number in r.entries for r in have):
-            yield f"{number} has no row"
-    if shown != wanted:
-        yield f"{path} is stale: make docs-suites"
-        for row in sorted(set(wanted) ^ set(shown)):
-            yield f"    {row[0]}: {row[1]}"
+FAULTS = Catalogue("faults.md", "Faults", """
+Every entry of the fault catalogue with the real gateway against the simulated cloud.  What a fault
+must not do: lose what was answered, send what is old, exceed a limit, call the cloud in a loop, let
+a Modbus client wait.
+""")
 
 
 def main():
-    page = sys.argv[1]
-    if sys.argv[2:3] == ["--check"]:
-        complaints = list(check(page, sys.argv[3]))
-        print("\n".join(complaints))
-        sys.exit(bool(complaints))
-    text, good = document(page)
-    sys.stdout.write(text)
-    sys.exit(not good)
+    FAULTS.load()
+    missing = [n for n in NUMBERS if not any(r.number == n for r in FAULTS.rows)]
+    assert not missing, f"no row for {missing}"
+    if "--check" in sys.argv:
+        FAULTS.check_document()
+        return
+    FAULTS.run()
+    print(FAULTS.markdown("Made by `make docs-suites` from a run of `tests/integration`."), end="")
+    sys.exit(any(r.result == "FAILED" for r in FAULTS.rows))
 
 
 if __name__ == "__main__":
-    main()
+    import catalogue  # the one that the files with the rows know
+
+    catalogue.main()

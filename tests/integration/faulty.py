@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What goes wrong around a gateway, for the tests to bring about: certificates, clocks, name servers,
-lines to the cloud, networks, full disks."""
+"""What goes wrong around a gateway, for the tests to bring about: certificates, clocks, name
+servers, lines to the cloud, networks, full disks."""
 import contextlib
 import ctypes
 import mmap
@@ -57,7 +57,8 @@ subjectAltName = {names}
 """)
     openssl(bench, "ca", "-batch", "-notext", "-config", os.path.join(bench.folder, "ca.conf"),
             "-cert", ca, "-keyfile", ca[:-4] + ".key", "-in", path + ".csr", "-out", path + ".pem",
-            "-startdate", not_before or "20200101000000Z", "-enddate", not_after or "20491231000000Z")
+            "-startdate", not_before or "20200101000000Z",
+            "-enddate", not_after or "20491231000000Z")
     return path + ".pem", path + ".key"
 
 
@@ -97,7 +98,8 @@ class Names:
         need_root("a name server of our own")
         self.mode, self.delay_s, self.asked = "silent", 0, 0
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.address = f"127.{os.getpid() >> 16 & 255}.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"
+        pid = os.getpid()
+        self.address = f"127.{pid >> 16 & 255}.{pid >> 8 & 255}.{pid & 255 or 1}"
         self.socket.bind((self.address, 53))
         bench.stack.callback(self.socket.close)
         resolv = bench.write("resolv.conf", f"nameserver {self.address}\n", 0o644)
@@ -121,8 +123,8 @@ class Names:
         if code == 0 and kind == 1:
             found = struct.pack(">HHHIH", 0xC00C, 1, 1, 0, 4) + socket.inet_aton(self.mode)
         with contextlib.suppress(OSError):
-            self.socket.sendto(query[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, bool(found), 0, 0) +
-                               question + found, client)
+            counts = struct.pack(">HHHHH", 0x8180 | code, 1, bool(found), 0, 0)
+            self.socket.sendto(query[:2] + counts + question + found, client)
 
 
 # ---- lines ----
@@ -204,10 +206,6 @@ def inside(program, path):
     return f"/proc/{program.process.pid}/root{path}"
 
 
-def mount_for(program, *words):
-    subprocess.run(["nsenter", "-t", str(program.process.pid), "-m", "mount", *words], check=True)
-
-
 def own_network():
     """From now on this test and what it starts have a network of their own."""
     need_root("a network of our own")
@@ -234,10 +232,11 @@ class Cable:
         ours = os.readlink("/proc/self/ns/net")
         until(lambda: os.readlink(f"/proc/{holder.pid}/ns/net") != ours, "a second network")
         self.prefix = ["nsenter", "-t", str(holder.pid), "-n"]
-        ip("link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", str(holder.pid))
+        ip("link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns",
+           str(holder.pid))
         ip("addr", "add", self.here + "/24", "dev", "cable")
-        for words in (["addr", "add", self.there + "/24", "dev", "cable"], ["link", "set", "cable", "up"],
-                      ["link", "set", "lo", "up"]):
+        for words in (["addr", "add", self.there + "/24", "dev", "cable"],
+                      ["link", "set", "cable", "up"], ["link", "set", "lo", "up"]):
             subprocess.run([*self.prefix, "ip", *words], check=True)
 
     def plug(self):

@@ -77,7 +77,7 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def heading(self):
-        return "rule" if self.rows[0].number.startswith("C") else "attack"
+        return {"A": "attack", "C": "rule", "F": "fault"}[self.rows[0].number[0]]
 
     def check_document(self):
         """The committed document lists what the suite has, in words and in order."""
@@ -85,7 +85,7 @@ class Table:
             return
         def rows(text):
             return [line.split(" | ")[:3] for line in text.splitlines()
-                    if re.match(r"\| [AC]-\d", line)]
+                    if re.match(r"\| [ACF]-\d", line)]
 
         with open(os.path.join(DOC, self.document), encoding="utf-8") as f:
             pairs = itertools.zip_longest(rows(f.read()), rows(self.markdown("")))
