@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "evecc/budget.h"
 
-#include "evecc/charger.h"
+#include "evecc/instant.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -13,16 +13,6 @@ enum {
     PAUSE_MAX_S = 3600,
     PAUSE_DEFAULT_S = 90
 };
-
-static uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* Call number N of the newest, counted from 1; at most as many as are held. */
 static uint64_t newest(const struct budget *b, unsigned n)

@@ -10,16 +10,6 @@
 
 enum { VERDICT_MS = 20 * SECONDS }; /* accepted to confirmed (easee-api 7.2) */
 
-static inline uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static inline uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 bool circuit_wish_pending(const struct circuit *c);
 /* A fallback other than hold stands in the wish's place. */
 bool circuit_wish_replaced(const struct circuit *c);

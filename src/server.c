@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "evecc/server.h"
 
+#include "evecc/instant.h"
 #include "evecc/log.h"
 #include "evecc/net.h"
 #include "evecc/pool.h"
@@ -652,11 +653,6 @@ void server_tick(struct server *s, uint64_t now_ms)
             listen_for(s->epoll, EPOLL_CTL_MOD, &l->source, EPOLLIN);
         }
     }
-}
-
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
 }
 
 static uint64_t first_due(const struct clients *list)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "evecc/session.h"
 
-#include "evecc/charger.h"
+#include "evecc/instant.h"
 
 #include <string.h>
 
@@ -16,16 +16,6 @@ enum {
     LIFE_MIN_S = 60,
     LIFE_MAX_S = 604800
 };
-
-static uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* xorshift32: enough to keep installations from acting in step. */
 static uint32_t draw(struct session *s, uint32_t below)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "evecc/signalr.h"
 
+#include "evecc/instant.h"
 #include "json.h"
 
 #include <string.h>
@@ -256,16 +257,6 @@ enum err signalr_negotiated(const char *body, size_t len, struct signalr_negotia
 }
 
 /* ---- policy ---- */
-
-static uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 static uint64_t retry_ms(struct hub *h)
 {

@@ -49,7 +49,7 @@ uint64_t sync_lookup_at(const struct sync *s, const struct unit *u, uint64_t now
 
     if ((u->circuit.found && !u->remembered) || s->looking_up)
         return NEVER;
-    return u->lookup_at_ms > now_ms + wait ? u->lookup_at_ms : now_ms + wait;
+    return later(u->lookup_at_ms, now_ms + wait);
 }
 
 void sync_start_lookup(struct sync *s, uint64_t now_ms)
@@ -142,7 +142,7 @@ static enum err place_unit(struct sync *s, struct unit *u, const struct easee_re
  * 404. */
 void sync_lost(struct unit *u, uint64_t now_ms)
 {
-    u->lookup_at_ms = u->lost_until_ms > now_ms ? u->lost_until_ms : now_ms;
+    u->lookup_at_ms = later(now_ms, u->lost_until_ms);
     u->lost_until_ms = u->lookup_at_ms + LOOKUP_LOST_MS;
     u->remembered = false;
 }

@@ -92,11 +92,6 @@ struct sync {
     struct unit unit[];
 };
 
-static inline uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* sync.c: carrying calls out */
 
 /* False: no room; nothing was started. */

@@ -11,6 +11,8 @@
 #ifndef EVECC_CHARGER_H
 #define EVECC_CHARGER_H
 
+#include "evecc/instant.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,9 +22,6 @@ enum { PHASES = 3 };
 #define NA_I16 INT16_MIN
 #define NA_U32 UINT32_MAX
 #define NA_U64 UINT64_MAX
-
-/* A time that never comes, or has not been yet. */
-#define NEVER UINT64_MAX
 
 /* Whole amps on L1, L2, L3: the only thing that is ever sent (easee-api 3.2). */
 struct amps {
