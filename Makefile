@@ -185,10 +185,12 @@ docs: $(DOCGENS) $B/evecc
 check-docs: $(DOCGENS) $B/evecc
 	@$(foreach d,$(DOCS),$(call GENERATE,$d) | cmp - $(call DOC_FILE,$d) || \
 	    { echo "$(call DOC_FILE,$d) is stale: make docs"; exit 1; };)
+	@for suite in $(SUITES); do tests/integration/$${suite%:*}.py --check || exit 1; done
 
 # The catalogues of rules and attacks with the results of a run.
+SUITES := 80_conformance:conformance 81_attacks:attacks
 docs-suites: all
-	@for suite in 80_conformance:conformance attacks:attacks; do \
+	@for suite in $(SUITES); do \
 	    echo doc/$${suite#*:}.md; \
 	    tests/integration/$${suite%:*}.py --document >$B/doc && \
 	        cp $B/doc doc/$${suite#*:}.md || exit 1; done

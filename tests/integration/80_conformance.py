@@ -754,7 +754,6 @@ def nothing_unasked(lab, gateway):
 
 
 def test_conformance(bench):
-    RULES.check_document()
     sim = bench.sim()
     lab = Lab(bench, bench.gateway(sim, listener=""), sim)
     lab.never_idle = bench.gateway(api=NOBODY, name="never-idle")

@@ -1,16 +1,6 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The attack catalogue, by number, against the real program, while a well-behaved client polls.
-
-What holds in every row, whatever the attack: the gateway lives; the client on another connection
-is answered within 5 ms at the 99th percentile and 50 ms at worst; registers change only by
-answered writes; memory and connections come back; few log lines; no call to the cloud that no
-accepted write asked for.
-
-The client also polls a gateway that nobody attacks, and the kernel tells how long the attacked
-one waited for a processor: a machine that is busy with something else shows there.  Then the
-numbers above say nothing, and looser ones are asserted that still find a sleep of libmodbus's.
-A stall of our making comes again, so a row that is too slow is tried three times."""
+"""The attack catalogue, by number: what is done to a gateway and how it has to react.  Run by
+81_attacks.py, which also judges what others notice of it, and in random order by soak."""
 import contextlib
 import itertools
 import json
@@ -35,18 +25,17 @@ from suite import (MAGIC, NOBODY, READ, Lab, Table, best_ms, closed_after, excep
 ATTACKS = Table("attacks.md", "Attacks", """
 Each attack was run against the real program while a client on another connection polled every
 2 ms.  The result names that client's 99th percentile and maximum, and in brackets those at a
-gateway that nobody attacked, on the same machine at the same time; "busy" where that machine let
-the attacked gateway wait for a processor, so that the numbers are the machine's.  In every row: the program
-lives, registers change only by answered writes, memory and connections come back, the log stays
-short, the cloud is not called without an accepted write.
+gateway that nobody attacked, polled in turns with the other.
+
+How it is judged: p99 at most 5 ms and maximum at most 50 ms, without the time in which gateway or
+client were ready to run and other programs had the processor (the kernel's `run_delay`).  A row
+that is slower is run again, twice at most; a row that is slower three times has failed.  In every
+row: the program lives, registers change only by answered writes, memory and connections come
+back, the log stays short, the cloud is not called without an accepted write.
 """)
 attack = ATTACKS.row
 
-P99_MS, MAX_MS = 5, 50
-BUSY_P99_MS, BUSY_MAX_MS = 100, 250  # on a machine that has other things to do
-WAITED = 0.02  # share of the time the gateway was ready to run and did not: such a machine
 ATTEMPTS = 3
-SECONDS = 0.5  # an attack that is over sooner is repeated for so long
 POLLER, WATCHER, MARKED = "127.0.0.7", "127.0.0.8", "127.0.0.9"
 BIG_READ = struct.pack(">BHH", 3, 7000, 125)
 UNKNOWN = b"\x41\0\0\0\0"
@@ -58,13 +47,34 @@ if subprocess.run([*IN_FRONT, "true"], capture_output=True, check=False).stderr:
     IN_FRONT = ()
 
 
+class TooSlow(AssertionError):
+    """By the clock, which may be the machine's doing: tried again."""
+
+
+def in_time(took, most, least=0.0, unit="s"):
+    if not least <= took <= most:
+        raise TooSlow(f"{took:.2f} {unit}, not {least:g} to {most:g}")
+
+
+def attempts(run, *args):
+    """What RUN returns; again when it was too slow."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return run(*args)
+        except TooSlow as slow:
+            last = slow
+            print(f"# attempt {attempt + 1}: {slow}", flush=True)
+    raise last
+
+
 class Poller(harness.Program):
-    def __init__(self, bench, name, source, period_ms, *ports):
+    def __init__(self, bench, name, source, period_ms, *gateways):
+        targets = [f"{g.port}:{g.process.pid}" for g in gateways]
         self.answers = os.path.join(bench.folder, name)
         here = os.path.dirname(os.path.abspath(__file__))
         with open(self.answers, "wb") as out:
             self.process = subprocess.Popen(
-                [*IN_FRONT, os.path.join(here, "poller.py"), source, str(period_ms), *map(str, ports)],
+                [*IN_FRONT, os.path.join(here, "poller.py"), source, str(period_ms), *targets],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out,
                 preexec_fn=harness.die_with_parent)
         bench.stack.callback(self.process.kill)
@@ -142,7 +152,7 @@ def at_once(lab, pdu, expected, limit_ms=10):
         equal(client.reply(pdu), expected, f"answer to {pdu.hex()[:40]}")
 
     took = best_ms(ask)
-    assert took < limit_ms, f"{took:.1f} ms"
+    in_time(took, limit_ms, unit="ms")
 
 
 # ---- functions and frames ----
@@ -247,7 +257,8 @@ def foreign_protocol(lab):
 
 # ---- incomplete and slow ----
 
-@attack("A-12", "1 to 18 bytes of a frame of 19, then silence", "closed 1 s after the first byte")
+@attack("A-12", "1 to 18 bytes of a frame of 19, then silence", "closed 1 s after the first byte",
+        quiet=True)
 def cut_frames(lab):
     frame = header(13) + fc16(7200, [1, 2, 3])
     clients = [lab.client() for _ in range(18)]
@@ -257,7 +268,7 @@ def cut_frames(lab):
     for client in clients:
         equal(recv_all(client, 3), b"", "bytes")
     took = time.monotonic() - started
-    assert 0.9 < took < 1.5, f"{took:.2f} s"
+    in_time(took, 1.5, 0.9)
     return f"closed after {took:.2f} s"
 
 
@@ -269,7 +280,7 @@ def cut_frames_fin(lab):
         client.send(frame[:i + 1])
         client.socket.shutdown(socket.SHUT_WR)
         took = closed_after(client, 3)
-        assert took < 0.5, f"{took:.2f} s"
+        in_time(took, 0.5)
 
 
 def drip(lab, frame, pause_s, peers=1):
@@ -292,21 +303,22 @@ def drip(lab, frame, pause_s, peers=1):
     raise AssertionError(f"{len(sockets)} still open")
 
 
-@attack("A-14", "a byte every 0.4 s, frame of 12 bytes", "cut at 1 s")
+@attack("A-14", "a byte every 0.4 s, frame of 12 bytes", "cut at 1 s", quiet=True)
 def drip_12(lab):
     took = drip(lab, header(6) + fc6(7217, 3000), 0.4)
-    assert 0.9 < took < 1.5, f"{took:.2f} s"
+    in_time(took, 1.5, 0.9)
     return f"cut after {took:.2f} s"
 
 
-@attack("A-15", "a byte every 0.45 s, frame of 53 bytes", "cut at 1 s")
+@attack("A-15", "a byte every 0.45 s, frame of 53 bytes", "cut at 1 s", quiet=True)
 def drip_53(lab):
     took = drip(lab, header(47) + fc16(7200, [1] * 20), 0.45)
-    assert 0.9 < took < 1.5, f"{took:.2f} s"
+    in_time(took, 1.5, 0.9)
     return f"cut after {took:.2f} s"
 
 
-@attack("A-16", "500 slow drippers at once", "places for 32, all cut; the others do not notice")
+@attack("A-16", "500 slow drippers at once", "places for 32, all cut; the others do not notice",
+        quiet=True)
 def many_drippers(lab):
     took = drip(lab, header(47) + fc16(7200, [1] * 20), 0.3, 500)
     return f"all gone after {took:.2f} s"
@@ -324,18 +336,18 @@ def deaf(lab, receive_buffer):
 
     until(closed, "the deaf client is closed", 12, 0.05)
     took = time.monotonic() - started
-    assert 4.9 < took < 8, f"closed after {took:.2f} s"
+    in_time(took, 8, 4.9)
     return f"closed after {took:.1f} s"
 
 
 @attack("A-17", "pipelines reads of 125 registers and takes no answer",
-        "reading stops, memory does not grow, closed 5 s after the last progress")
+        "reading stops, memory does not grow, closed 5 s after the last progress", quiet=True)
 def takes_nothing(lab):
     return deaf(lab, 65536)
 
 
 @attack("A-18", "the same with a receive buffer of 2 KiB: a window of zero",
-        "the same: closed 5 s after the last progress")
+        "the same: closed 5 s after the last progress", quiet=True)
 def zero_window(lab):
     return deaf(lab, 2048)
 
@@ -356,7 +368,7 @@ def knock(lab, count, port=None, hosts=None):
 
 
 @attack("A-19", "2000 connections that say nothing",
-        "32 are kept, the rest is closed; a marked client still gets in")
+        "32 are kept, the rest is closed; a marked client still gets in", quiet=True)
 def silent_crowd(lab):
     sockets = knock(lab, 2000)
     try:
@@ -463,7 +475,7 @@ def vanished_peers(lab):
                                               "they were only silent, this test may not do more")
 
 
-@attack("A-25", "vanish in mid-frame", "freed at 1 s")
+@attack("A-25", "vanish in mid-frame", "freed at 1 s", quiet=True)
 def vanish_in_frame(lab):
     before = lab.open_connections_count()
     client = lab.client()
@@ -474,7 +486,7 @@ def vanish_in_frame(lab):
     started = time.monotonic()
     until(lambda: lab.open_connections_count() == before, "freed", 3)
     took = time.monotonic() - started
-    assert took < 1.5, f"{took:.2f} s"
+    in_time(took, 1.5)
     return f"freed after {took:.2f} s"
 
 
@@ -510,7 +522,7 @@ def small_segments(lab):
             equal(client.answer()[2], MAGIC, "answer")
 
     took = best_ms(three, 20)
-    assert took < 10, f"{took:.2f} ms"
+    in_time(took, 10, unit="ms")
 
 
 # ---- bad requests ----
@@ -611,7 +623,7 @@ def answered_write(data):
 
 @attack("A-40", "valid frames with one byte changed: every position, every value",
         "an answer, an exception, silence or a close; a register changes only by an answered write",
-        writes=True, once=True)
+        writes=True, once=True, last=2)
 def one_byte(lab):
     watcher = lab.client()
     tried = changed = 0
@@ -726,7 +738,7 @@ def not_listed(lab):
 @attack("A-47", "floods by allowed addresses while a marked client polls at 10 Hz",
         "it misses no poll, its latency stays", once=True)
 def marked_under_flood(lab):
-    poller = Poller(lab.bench, "marked", MARKED, 100, lab.gateway.port)
+    poller = Poller(lab.bench, "marked", MARKED, 100, lab.gateway)
     flood = [lab.client() for _ in range(28)]
     started = time.monotonic()
     blast(flood, flood[0].frame(BIG_READ) * 64, 1.5)
@@ -739,12 +751,13 @@ def marked_under_flood(lab):
     poller.process.kill()
     equal(stats["errors"], [], "errors of the marked client")
     assert stats["n"] >= polls - 1, f"{stats['n']} of {polls} polls"
+    equal(stats["missed"], 0, "polls that took longer than to the next one")
     return f"{stats['n']} polls, max {stats['max']:.1f} ms"
 
 
 @attack("A-48", "control characters in what a client sends", "nothing of it in the log")
 def log_injection(lab):
-    for text in (b"\x1b[31mred\x1b[0m\r\nAug 1 eveccd: error: fake\n\0", b"\n" * 300,
+    for text in (b"\x1b[31mQuisling\x1b[0m\r\nAug 1 eveccd: error: Quisling\n\0", b"\n" * 300,
                  header(20) + b"\x10\n\r\x1b[2J%s%n%x" + bytes(9)):
         client = lab.client()
         client.send(text)
@@ -754,7 +767,7 @@ def log_injection(lab):
     with open(lab.gateway.log_path, "rb") as f:
         log = f.read()
     assert not re.search(rb"[^\n\x20-\x7e]", log), "control characters"
-    assert b"fake" not in log and b"red" not in log.replace(b"refused", b""), "client's text"
+    assert b"Quisling" not in log, "client's text"
 
 
 @attack("A-49", "random mutation of valid traffic, seeded (long runs: tests/integration/soak)",
@@ -858,7 +871,7 @@ class Field(Lab):
 
     def __init__(self, bench):
         sim = bench.sim()
-        limits = f"priority = {MARKED}"
+        limits = f"priority = {WATCHER}, {MARKED}"
         super().__init__(bench, bench.gateway(sim, listener=limits, level="info",
                                               prefix=IN_FRONT), sim)
         self.beside = bench.gateway(bench.sim(name="beside"), name="beside", listener=limits,
@@ -892,7 +905,7 @@ class Field(Lab):
                 client.power(7400)
                 until(lambda c=client: c.setpoint()["stage"] >= 4, "the first wish arrives")
         self.start = self.control()
-        self.poller = Poller(bench, "poller", POLLER, 2, self.gateway.port, self.beside.port)
+        self.poller = Poller(bench, "poller", POLLER, 2, self.gateway, self.beside)
         self.connections = 2
         until(lambda: self.open_connections_count() == self.connections, "both are counted")
 
@@ -926,88 +939,6 @@ class Field(Lab):
         until(settled, "the wish of the start is in force again", 60)
 
 
-def waiting_s(program):
-    """How long its main thread was ready and had no processor."""
-    with open(f"/proc/{program.process.pid}/schedstat", encoding="ascii") as f:
-        return int(f.read().split()[1]) / 1e9
-
-
-def too_slow(stats, beside, busy):
-    """What the attacked gateway took more than it may; empty: nothing."""
-    limits = {"p99": BUSY_P99_MS if busy else P99_MS, "max": BUSY_MAX_MS if busy else MAX_MS}
-    for key, limit in limits.items():
-        if stats[key] > limit + busy * beside[key]:
-            return f"{key} {stats[key]:.1f} ms"
-    return ""
-
-
-def came_back(lab, before):
-    """Connections, descriptors and memory are what they were."""
-    until(lambda: lab.open_connections_count() == lab.connections,
-          lambda: f"{lab.open_connections_count()} connections, {lab.connections} before", 8, 0.05)
-    after = process_facts(lab.gateway)
-    if None not in (before[2], after[2]):
-        until(lambda: process_facts(lab.gateway)[2] <= before[2] + 2,  # the cloud's side may
-              lambda: f"{process_facts(lab.gateway)[2]} descriptors, {before[2]} before", 8, 0.05)
-    grown = after[0] - before[0]
-    assert harness.SANITIZED or grown <= 1024, f"memory grew by {grown} KiB"
-
-
-def run_attack(lab, row):
-    """One attempt: what the client that polls saw here and beside, whether the machine was busy,
-    and the row's remark."""
-    lab.poller.take()
-    started, waited = time.monotonic(), waiting_s(lab.gateway)
-    before = process_facts(lab.gateway)
-    control, lines = lab.control(), lab.gateway.log().count("\n")
-    calls = len(lab.sim.setpoints())
-    deadline = time.monotonic() + SECONDS
-    while True:
-        with lab.open_connections():
-            remark = row.function(lab)
-        if row.options.get("once") or time.monotonic() > deadline:
-            break
-    stats, beside = lab.poller.take()
-    waited = (waiting_s(lab.gateway) - waited) / (time.monotonic() - started)
-    busy = waited > WAITED or beside["p99"] > P99_MS / 2 or beside["max"] > MAX_MS / 2
-    assert lab.gateway.alive(), "the gateway ended: " + lab.gateway.log()[-2000:]
-    equal(stats["errors"], [], "errors of the client that polls")
-    came_back(lab, before)
-    if row.options.get("writes"):
-        lab.restore()
-        if "last" not in row.options:  # the last ones leave much to send behind
-            lab.settle()
-    else:
-        equal(lab.control(), control, "control block")
-        equal(len(lab.sim.setpoints()), calls, "setpoint calls to the cloud")
-    lines = lab.gateway.log().count("\n") - lines
-    assert lines <= 40, f"{lines} log lines"
-    return stats, beside, busy, remark
-
-
-def attempt_attack(lab, row):
-    for attempt in range(ATTEMPTS):
-        stats, beside, busy, remark = run_attack(lab, row)
-        slow = too_slow(stats, beside, busy)
-        if not slow or harness.SANITIZED:
-            break
-    else:
-        raise AssertionError(f"the client that polls waits: {slow}, {ATTEMPTS} times")
-    seen = (f"p99 {stats['p99']:.2f} ms, max {stats['max']:.1f} ms "
-            f"({beside['p99']:.2f}, {beside['max']:.1f}{', busy' if busy else ''})")
-    return f"{seen}; {remark}" if remark else seen
-
-
-def test_attacks(bench):
-    ATTACKS.check_document()
+def raise_descriptors():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
-    lab = Field(bench)
-    os.nice(10)  # the attackers' own work is not what is measured
-    for row in sorted(ATTACKS.rows, key=lambda r: r.options.get("last", 0)):
-        row.run(lab, row, run=attempt_attack)
-    ATTACKS.verdict(ATTACKS.rows)
-
-
-if __name__ == "__main__":
-    ATTACKS.main(test_attacks, globals())
