@@ -7,6 +7,7 @@
 #   make lint       format and static analysis, DEPTH=deep for ten times as much of it
 #   make bench      speed beside libmodbus's own server and a bare echo; write to confirmation
 #   make fuzz       every parser for FUZZ_SECONDS (60) each
+#   make soak       hostile traffic for SOAK_MINUTES (60) while a marked client polls
 #   make docs       the documents made from the tables       make check-docs     are they fresh?
 #   make docs-suites doc/conformance.md and doc/attacks.md, from a run of the suites
 #   make check-pure the core does no I/O, takes no lock, reads no clock
@@ -19,6 +20,7 @@
 PREFIX       ?= /usr/local
 UNITDIR      ?= $(PREFIX)/lib/systemd/system
 FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 60
 PKG_CONFIG   ?= pkg-config
 
 comma := ,
@@ -230,6 +232,9 @@ run-fuzzers: $(FUZZ)
 	        -artifact_prefix=$B/$$name- $B/corpus/$$name \
 	        $$(ls -d tests/fuzz/corpus/$$name 2>/dev/null) || exit 1; done
 
+soak: all
+	@EVECC_BUILD=$B tests/integration/soak --minutes $(SOAK_MINUTES)
+
 # Everything that is installed, as mode:file:folder.  The configuration is its owner's: it is put
 # there once, and neither replaced nor removed.
 PAGES = $(wildcard doc/*.[1-8] tools/*/*.[1-8])
@@ -274,5 +279,5 @@ clean:
 -include $(wildcard $B/*.d $B/tests/*.d $B/bench/*.d $B/docgen/*.d $B/fuzz/*.d $B/sim/*.d \
           $B/cli/*.d)
 .PHONY: all need setup run test check check32 tests need-cmocka check-pure lint lint-format \
-        lint-cppcheck lint-tidy lint-scripts docs check-docs bench run-fuzzers fuzz \
+        lint-cppcheck lint-tidy lint-scripts docs check-docs bench run-fuzzers fuzz soak \
         docs-suites install uninstall deb clean FORCE
