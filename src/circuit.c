@@ -615,7 +615,7 @@ static uint64_t observe_at(const struct circuit *c, unsigned charger)
         return at;
     if (said == NEVER || said < c->heard_at_ms[charger])
         said = c->heard_at_ms[charger];
-    return later(at, said + SILENT_MS);
+    return later(at, said + (c->told[charger] ? SILENT_MS : OBSERVE_MS));
 }
 
 static uint64_t read_at(const struct circuit *c, const struct budgets *b, uint64_t now_ms,
@@ -885,6 +885,7 @@ void circuit_found(struct circuit *c, unsigned chargers, bool alone, uint64_t no
     for (unsigned i = 0; i < c->chargers; i++) {
         c->observe_at_ms[i] = now_ms;
         c->heard_at_ms[i] = now_ms;
+        c->told[i] = false;
     }
 }
 
@@ -894,8 +895,15 @@ void circuit_stream(struct circuit *c, bool live, uint64_t now_ms)
     if (live && !c->live && c->renewals == RENEWALS_SWALLOWED)
         c->renewals = RENEWALS_UNKNOWN;
     c->live = live;
-    for (unsigned i = 0; i < c->chargers; i++)
+    for (unsigned i = 0; i < c->chargers; i++) {
         c->heard_at_ms[i] = now_ms;
+        c->told[i] = false;
+    }
+}
+
+void circuit_told(struct circuit *c, unsigned charger)
+{
+    c->told[charger] = true;
 }
 
 /* One verdict is due for each call: on its heels, or whenever it comes with our ticks. */

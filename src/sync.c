@@ -79,7 +79,8 @@ static void start_session(struct sync *s, uint64_t now_ms)
     explicit_bzero(body, sizeof body);
 }
 
-static bool start_request(struct sync *s, size_t i, const struct request *r)
+static bool start_request(struct sync *s, size_t i, const struct request *r,
+                          uint64_t now_ms)
 {
     const struct easee_circuit *where = &s->unit[i].where;
     struct job job = {.kind = JOB_REQUEST, .unit = i, .request = *r};
@@ -87,12 +88,8 @@ static bool start_request(struct sync *s, size_t i, const struct request *r)
     const char *post = NULL;
     bool ttl = r->kind == REQUEST_SET && r->ttl_min != 0;
 
-    if (r->kind == REQUEST_OBSERVE && s->unit[i].circuit.live) {
-        log_warning("silent circuit=%s charger=%s: subscribing again",
-                    sync_name(&s->unit[i]), where->serial[r->charger]);
-        s->counts.telemetry_gaps++;
-        stream_subscribe(s->stream, where->serial[r->charger]);
-    }
+    if (r->kind == REQUEST_OBSERVE && s->unit[i].circuit.live)
+        sync_subscribe_again(s, &s->unit[i], r->charger, now_ms);
     if (r->kind == REQUEST_OBSERVE)
         snprintf(path, sizeof path, "/state/%s/observations?ids=%s",
                  where->serial[r->charger], telemetry_ids());
@@ -119,7 +116,7 @@ static bool start_next(struct sync *s, size_t i, uint64_t now_ms)
 
     if (!circuit_next(c, s->budgets, now_ms, &r))
         return false;
-    if (start_request(s, i, &r))
+    if (start_request(s, i, &r, now_ms))
         return true;
     circuit_done(
         c, s->budgets,

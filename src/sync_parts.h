@@ -76,7 +76,7 @@ struct sync {
     struct state_circuit *state, *kept; /* one per unit: as it is, as it was saved */
     uint64_t keep_at_ms;                /* saving is tried again; NEVER */
     bool keep_failing;
-    struct log_limit error_lines, stream_lines, keep_lines, slow_lines;
+    struct log_limit error_lines, stream_lines, silent_lines, keep_lines, slow_lines;
 
     pthread_t thread;
     bool started;
@@ -129,6 +129,8 @@ void sync_lookup_done(struct sync *s, const struct job *job, const struct easee_
 
 /* sync_stream.c: takes what the stream tells, gives it the newest token */
 void sync_take_stream(struct sync *s, uint64_t now_ms);
+void sync_subscribe_again(struct sync *s, const struct unit *u, unsigned charger,
+                          uint64_t now_ms);
 
 /* sync_show.c: what is known */
 const char *sync_name(const struct unit *u);

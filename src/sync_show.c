@@ -79,7 +79,8 @@ static enum connection connection(const struct sync *s, const struct unit *u,
                                                  : CONNECTION_NONE;
     if (said_at == NEVER || now_ms > said_at + STALE_MS)
         return CONNECTION_STALE;
-    return s->streaming ? CONNECTION_STREAMING : CONNECTION_POLLING;
+    return u->circuit.live && u->circuit.told[0] ? CONNECTION_STREAMING
+                                                 : CONNECTION_POLLING;
 }
 
 static uint64_t put_off(uint64_t at, uint64_t until_ms)

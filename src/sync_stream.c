@@ -44,6 +44,7 @@ static void stream_message(struct sync *s, const struct signalr_message *m,
 
     if (c == NULL)
         return;
+    circuit_told(c, charger);
     if (m->kind == SIGNALR_OBSERVATION)
         circuit_observe(c, charger, &m->observation, sync_cloud_now(s, now_ms), now_ms);
     else
@@ -53,6 +54,19 @@ static void stream_message(struct sync *s, const struct signalr_message *m,
                                           .charger = (uint8_t)charger,
                                           .accepted = m->accepted},
                         now_ms);
+}
+
+void sync_subscribe_again(struct sync *s, const struct unit *u, unsigned charger,
+                          uint64_t now_ms)
+{
+    const char *serial = u->where.serial[charger];
+    uint32_t missed;
+
+    if (log_limit_pass(&s->silent_lines, STREAM_LINES_MS, now_ms, &missed))
+        log_warning("silent circuit=%s charger=%s: subscribing again missed=%u",
+                    sync_name(u), serial, missed);
+    s->counts.telemetry_gaps++;
+    stream_subscribe(s->stream, serial);
 }
 
 /* The token may be spent for the hub though REST takes it, which goes on meanwhile: one

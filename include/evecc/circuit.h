@@ -186,7 +186,8 @@ struct circuit {
     uint64_t observe_at_ms[CHARGERS_MAX]; /* not before */
     uint64_t
         heard_at_ms[CHARGERS_MAX]; /* last observation of any kind, or the subscription */
-    bool observed; /* the first charger answered, or failed to, at least once */
+    bool told[CHARGERS_MAX]; /* by the stream that is up: its subscription is good */
+    bool observed;           /* the first charger answered, or failed to, at least once */
 
     struct circuit_counts counts;
     uint32_t events; /* bits of enum circuit_event, taken by circuit_events() */
@@ -223,9 +224,13 @@ void circuit_observe(struct circuit *c, unsigned charger, const struct observati
 void circuit_verdict(struct circuit *c, const struct verdict *v, uint64_t now_ms);
 
 /* The stream is up with all chargers subscribed (LIVE), or away.  While it is up a
- * charger is read by REST only when it was silent for 20 minutes; circuit_next() then
- * returns that read, and the caller also subscribes again. */
+ * charger is read by REST only when it was silent for 20 minutes, or for a minute if the
+ * stream has told nothing of it yet; circuit_next() then returns that read, and the
+ * caller also subscribes again. */
 void circuit_stream(struct circuit *c, bool live, uint64_t now_ms);
+
+/* What comes next of charger number CHARGER was told by the stream. */
+void circuit_told(struct circuit *c, unsigned charger);
 
 /* Re-decides what is wanted at NOW_MS: watchdog, validity, phases, dwell.  Called by
  * circuit_next() and circuit_wake(); separate for tests. */

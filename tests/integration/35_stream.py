@@ -370,6 +370,22 @@ def test_zombie(bench):
     until_stage(client, EFFECTIVE)
 
 
+def test_refused_subscription(bench):
+    """The stream is up but tells nothing of the charger: it is polled, and asked for again."""
+    sim = bench.sim()
+    sim.set(hub={"refuse_subscription": True})
+    client = bench.gateway(sim).client()
+    until(lambda: client.u32(STREAM_CONNECTS) == 1, "connected")
+    client.power(7400)
+    until_stage(client, CONFIRMED, EFFECTIVE)
+    equal(client.u16(7130), POLLING, "connection")
+    polls = len(sim.ledger("GET", OBSERVATIONS))
+    sim.set(hub={"refuse_subscription": False})
+    until(lambda: client.u16(7130) == STREAMING, "streaming", 80)
+    equal(len(sim.ledger("GET", OBSERVATIONS)), polls + 1, "polls")
+    equal(client.u32(STREAM_CONNECTS), 1, "connects")
+
+
 def test_no_websockets(bench):
     """Only transports we do not speak: polling, and control all the same."""
     sim = bench.sim()

@@ -1693,8 +1693,17 @@ static void observing(void **state)
     expect_read(&t, REQUEST_OBSERVE);
     done(&t, REQUEST_OBSERVE, ERR_OK, 200);
 
-    circuit_stream(&t.c, true, t.now_ms); /* the stream tells */
-    t.now_ms += 20 * MINUTES - 1;
+    circuit_stream(&t.c, true, t.now_ms); /* which has told nothing so far */
+    t.now_ms += 60 * SECONDS - 1;
+    expect_nothing(&t);
+    t.now_ms += 1;
+    expect_read(&t, REQUEST_OBSERVE);
+    done(&t, REQUEST_OBSERVE, ERR_OK, 200);
+    t.now_ms += 60 * SECONDS - 1;
+    expect_nothing(&t);
+
+    circuit_told(&t.c, 0); /* now the stream tells */
+    t.now_ms += 19 * MINUTES;
     expect_nothing(&t);
     observe(&t, 109, 2);
     t.now_ms += 20 * MINUTES - 1;

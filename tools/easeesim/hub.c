@@ -278,6 +278,8 @@ static const char *invoke(struct hub *h, struct hub_link *l, const char *target,
         return "Method does not exist.";
     if (!c)
         return "No access to this product.";
+    if (subscribe && h->on.refuse_subscription)
+        return "Subscribing failed.";
     l->subscribed[c - h->model->charger] = subscribe;
     if (subscribe && cJSON_IsTrue(cJSON_GetArrayItem(arguments, 1)))
         replay(h, l, c);
