@@ -256,6 +256,32 @@ static void judge_pairs(struct loader *l)
     }
 }
 
+/* A renewal costs two calls in the worst case, so a life four (doc/commissioning.md). One
+ * minute of life for each circuit that has one: four calls a minute for all together,
+ * half of what BUDGET_WRITE allows without its reserve, are left to setpoints. */
+static void judge_renewals(struct loader *l)
+{
+    char why[WHY_MAX], range[WHY_MAX];
+    unsigned renewed = 0;
+
+    for (size_t i = 0; i < l->cfg.circuits; i++)
+        renewed += l->cfg.circuit[i].deadman > 0;
+    for (size_t i = 0; i < l->sections; i++) {
+        struct section *s = &l->section[i];
+        const struct config_circuit *c = s->target;
+
+        if (s->kind != CIRCUIT || s->bad & BIT(CIRCUIT_deadman) || c->deadman == 0 ||
+            c->deadman >= renewed)
+            continue;
+        snprintf(why, sizeof why,
+                 "renewing it on %u circuits would use up the calls of the account",
+                 renewed);
+        snprintf(range, sizeof range, "0, or %u to %u min", renewed,
+                 config_table[CIRCUIT_deadman].high);
+        config_refuse(l, s, CIRCUIT_deadman, why, range);
+    }
+}
+
 void config_judge(struct loader *l)
 {
     static void (*const judges[KINDS])(struct loader *, struct section *) = {
@@ -271,6 +297,7 @@ void config_judge(struct loader *l)
             judges[s->kind](l, s);
     }
     judge_pairs(l);
+    judge_renewals(l);
     if (!l->cfg.listeners)
         config_complain(l, 0, "nobody could connect; add a [listener NAME]");
     if (!l->cfg.circuits && !l->cfg.listeners)

@@ -951,6 +951,14 @@ static const struct {
      "min_current "
      "to max_current"},
     {"no fallback current", "fallback_current = 0", NULL},
+    {"two short lives",
+     "deadman = 2\n[circuit b]\nunit = 2\ncharger = EH1\nmax_current = 6\ndeadman = 1",
+     ": [circuit b] deadman = 1: renewing it on 2 circuits would use up the calls of the "
+     "account; allowed: 0, or 2 to 1080 min"},
+    {"two that are long enough",
+     "deadman = 2\n[circuit b]\nunit = 2\ncharger = EH1\nmax_current = 6\ndeadman = 2\n"
+     "[circuit c]\nunit = 3\ncharger = EH2\nmax_current = 6",
+     NULL},
     {"two listeners on one address", "[listener b]",
      ": [listener b] address = ::: port 502 is taken by [listener native], which "
      "listens on ::; "
