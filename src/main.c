@@ -24,7 +24,8 @@
 
 enum {
     EVENTS_MAX = 64,
-    STOP_MS = 3000,  /* for the cloud's side to end (reliability F-02) */
+    STOP_MS = 3000, /* for the cloud's side to end (reliability F-02) */
+    LOOK_AGAIN_MS = 1000,
     STALL_MS = 60000 /* a sync thread without progress for so long is dead: it waits 10 s
                         at most and a name server may hold it for some more */
 };
@@ -237,11 +238,15 @@ static void feed_watchdog(struct daemon *d, uint64_t now_ms)
     if (now_ms < d->notify_at_ms)
         return;
     d->notify_at_ms = now_ms + d->watchdog_ms;
-    if (now_ms < moved_ms + STALL_MS)
+    if (now_ms < moved_ms + STALL_MS) {
         sys_notify("WATCHDOG=1");
-    else
-        log_error("the cloud thread has not moved for %" PRIu64 " s",
-                  (now_ms - moved_ms) / 1000);
+        return;
+    }
+    /* After a suspend it just had no time yet: looked at again before it is too late. */
+    if (d->watchdog_ms > LOOK_AGAIN_MS)
+        d->notify_at_ms = now_ms + LOOK_AGAIN_MS;
+    log_error("the cloud thread has not moved for %" PRIu64 " s",
+              (now_ms - moved_ms) / 1000);
 }
 
 static int wait_ms(const struct daemon *d, uint64_t now_ms)

@@ -150,27 +150,32 @@ def pings(gateway):
     return count
 
 
-@FAULTS.test("F-05", "the cloud thread, then the Modbus thread is stopped",
+@FAULTS.test("F-05", "the Modbus thread, the stream's, the cloud's is stopped, in a gateway each",
              "the service manager's watchdog is no longer fed, after a minute at most; when the "
              "thread goes on it is fed again")
 def test_f05(bench):
     sim = bench.sim()
-    gateway = bench.gateway(sim, env={"WATCHDOG_USEC": "1000000"})
-    until(lambda: pings(gateway), "it feeds the watchdog")
-    for nth, name in ((-1, "cloud"), (0, "Modbus")):
-        frozen = Frozen(threads(gateway)[nth])
-        stopped = time.monotonic()
+    fed = {}  # gateway: its frozen thread, when it was fed last
+    for nth, name in enumerate(("Modbus", "stream", "cloud")):
+        gateway = bench.gateway(sim, name=name, env={"WATCHDOG_USEC": "1000000"})
+        until(lambda g=gateway: pings(g), "it feeds the watchdog")
+        equal(len(threads(gateway)), 3, "threads")
+        fed[gateway] = [Frozen(threads(gateway)[nth]), time.monotonic()]
+    stopped = time.monotonic()
 
-        def silent():
-            pings(gateway)
-            time.sleep(2)  # four pings
-            return pings(gateway) == 0
+    def hungry():
+        for gateway, state in fed.items():
+            if pings(gateway):
+                state[1] = time.monotonic()
+        return all(time.monotonic() - last > 3 for _, last in fed.values())
 
-        until(silent, f"no ping while the {name} thread is stopped", 90, 0)
-        note(f"{name} thread stopped: silent after {time.monotonic() - stopped:.0f} s")
+    until(hungry, "no pings while a thread is stopped", 90, 0.2)
+    for gateway, (frozen, last) in fed.items():
+        note(f"{gateway.name_in_bench} thread stopped: fed for {max(0, last - stopped):.0f} s more")
         frozen.thaw()
-        until(lambda: pings(gateway), f"pings again after the {name} thread", 30)
-    equal(gateway.client().u16(7000), 0x4556, "magic")
+    for gateway in fed:
+        until(lambda g=gateway: pings(g), f"fed again: {gateway.name_in_bench}", 30)
+        equal(gateway.client().u16(7000), 0x4556, "magic")
 
 
 # ---- disks ----
@@ -477,20 +482,24 @@ def test_f14(bench):
 
 @FAULTS.test("F-15",
              "suspended for three hours while a wish has a validity of one, a watchdog of 2 h",
-             "after it the fallback is in force, the expired wish is not sent; the token is "
-             "refreshed, clients are served")
+             "after it the fallback is in force, the expired wish is not sent; one login, as "
+             "an expired token cannot be refreshed; the service manager's watchdog is fed in time")
 def test_f15(bench):
     clock = Clock(bench)
-    sim, gateway, client = settled(bench, env=clock.env)
+    sim, gateway, client = settled(bench, env={**clock.env, "WATCHDOG_USEC": "20000000"})
     client.write(7209, 3600, 7200, 1)
     client.power(WATTS[12])
     arrives(sim, client, 12)
     mark = len(sim.setpoints())
+    pings(gateway)
     clock.set(suspended_s=3 * 3600)
     client.read(7100, 1)
+    until(lambda: pings(gateway), "the service manager's watchdog is fed before its 20 s", 8)
     until(lambda: sim.currents() == [0, 0, 0], lambda: f"the fallback: {client.setpoint()}", 30)
     equal([b["dynamicCircuitCurrentP1"] for b in sim.setpoints()[mark:]], [0], "setpoints after it")
     equal(client.u16(7327), 2, "watchdog")
+    equal((len(sim.ledger("POST", REFRESH)), len(sim.ledger("POST", LOGIN))), (0, 2),
+          "refreshes and logins")
 
 
 JUMPS = {"+1 h": lambda now: now + 3600, "-1 h": lambda now: now - 3600, "1970": lambda now: 60,
