@@ -19,6 +19,7 @@ enum { HEADER_MAX = 80 };
 
 struct store {
     int dir; /* its descriptor also carries the lock: no file is needed for that */
+    uid_t owner;
     bool exclusive;
 };
 
@@ -92,7 +93,7 @@ static bool make_dir(const char *dir)
     return ok;
 }
 
-static enum err check_dir(const struct store *s, const char *dir, char *why, size_t size)
+static enum err check_dir(struct store *s, const char *dir, char *why, size_t size)
 {
     struct stat st;
 
@@ -100,7 +101,8 @@ static enum err check_dir(const struct store *s, const char *dir, char *why, siz
         snprintf(why, size, "%s: %s", dir, strerror(errno));
         return ERR_SYSTEM;
     }
-    if (st.st_uid != geteuid()) {
+    s->owner = st.st_uid;
+    if (s->owner != geteuid() && (s->exclusive || geteuid() != 0)) {
         snprintf(why, size, "%s belongs to user %u, not to us (%u)", dir, st.st_uid,
                  geteuid());
         return ERR_SYSTEM;
@@ -247,7 +249,7 @@ static enum verdict judge_errno(void)
 }
 
 /* All of FD, NUL-terminated; memory the caller frees. */
-static enum verdict read_all(int fd, char **ret, size_t *ret_len)
+static enum verdict read_all(int fd, uid_t owner, char **ret, size_t *ret_len)
 {
     struct stat st;
     size_t size, done = 0;
@@ -255,7 +257,7 @@ static enum verdict read_all(int fd, char **ret, size_t *ret_len)
 
     if (fstat(fd, &st) != 0)
         return judge_errno();
-    if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
+    if (!S_ISREG(st.st_mode) || st.st_uid != owner ||
         (st.st_mode & (S_IWGRP | S_IWOTH)) != 0 || st.st_size > STORE_MAX + HEADER_MAX)
         return DAMAGED;
     size = (size_t)st.st_size;
@@ -301,17 +303,17 @@ static enum verdict judge_text(const char *name, unsigned version_max, char *tex
     return WHOLE;
 }
 
-static enum verdict read_file(int dir, const char *file, const char *name,
+static enum verdict read_file(const struct store *s, const char *file, const char *name,
                               unsigned version_max, char **ret, size_t *ret_len)
 {
-    int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd = openat(s->dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     enum verdict verdict;
     char *text;
     size_t len;
 
     if (fd < 0)
         return judge_errno();
-    verdict = read_all(fd, &text, &len);
+    verdict = read_all(fd, s->owner, &text, &len);
     close(fd);
     if (verdict != WHOLE)
         return verdict;
@@ -333,7 +335,7 @@ static void end_write(struct store *s, const char *name, unsigned version_max)
     const struct path new = with(name, ".new");
     char *text = NULL;
     size_t len = 0;
-    enum verdict verdict = read_file(s->dir, new.text, name, version_max, &text, &len);
+    enum verdict verdict = read_file(s, new.text, name, version_max, &text, &len);
     int fd;
 
     if (verdict == WHOLE)
@@ -360,7 +362,7 @@ enum err store_read(struct store *s, const char *name, unsigned version_max, cha
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
         const struct path file = with(name, endings[i]);
 
-        switch (read_file(s->dir, file.text, name, version_max, ret, ret_len)) {
+        switch (read_file(s, file.text, name, version_max, ret, ret_len)) {
         case WHOLE:
             *ret_old = i > 0;
             return ERR_OK;

@@ -66,6 +66,7 @@ static void start_session(struct sync *s, uint64_t now_ms)
         pthread_mutex_lock(&s->credentials_lock);
         len = easee_msg_login(body, sizeof body, s->username, s->password);
         snprintf(s->token_username, sizeof s->token_username, "%s", s->username);
+        s->token_mark = account_mark(s->username, s->password);
         pthread_mutex_unlock(&s->credentials_lock);
         s->counts.logins++;
     } else {
@@ -475,6 +476,7 @@ enum err sync_new(struct sync **ret, const struct config *cfg, struct exchange *
         goto out;
     }
     session_init(&s->session, seed);
+    snprintf(s->api_url, sizeof s->api_url, "%s", cfg->easee.api_url);
     snprintf(s->username, sizeof s->username, "%s", cfg->easee.username);
     snprintf(s->password, sizeof s->password, "%s", cfg->easee.password);
     s->units = cfg->circuits;

@@ -6,6 +6,7 @@
 #include "sync_parts.h"
 
 #include "evecc/log.h"
+#include "evecc/saved_token.h"
 #include "evecc/sys.h"
 
 #include <errno.h>
@@ -15,15 +16,13 @@
 #include <string.h>
 
 enum {
-    TOKEN_VERSION = 1,
-    TOKEN_TEXT_MAX = 2 * EASEE_TOKEN_MAX + CONFIG_TEXT_MAX + 160,
     RETRY_MS = 5 * 1000,
     LINES_MS = 60 * 1000,
     DURABLE_MS = 200,     /* what the manual promises of an answered wish */
     VERIFY_MS = 60 * 1000 /* a crash loop does not come to look a circuit up again */
 };
 
-static const char state_file[] = "state", token_file[] = "token";
+static const char state_file[] = "state";
 
 /* ---- circuits ---- */
 
@@ -157,71 +156,33 @@ static bool state_is_due(struct sync *s)
 
 /* ---- the token ---- */
 
-/* Lines: the boot, its clocks and the token's times; whose it is; the token's parts. */
 static bool save_token(struct sync *s, const struct state_clock *clock)
 {
-    char text[TOKEN_TEXT_MAX];
-    int len;
-    bool ok;
+    const struct token_owner owner = {s->api_url, s->token_username, s->token_mark};
+    struct saved_token t = {.token = s->token,
+                            .expires_at_ms = s->session.expires_at_ms,
+                            .refresh_at_ms = s->session.refresh_at_ms};
+    bool ok = saved_token_write(s->store, &owner, &t, clock) == ERR_OK;
 
-    len = snprintf(text, sizeof text,
-                   "%" PRIu64 " %" PRId64 " %" PRIu64 " %" PRIu64 " %s\n%s\n%s\n%s\n",
-                   clock->now_ms, clock->unix_ms, s->session.expires_at_ms,
-                   s->session.refresh_at_ms, clock->boot_id, s->token_username,
-                   s->token.access, s->token.refresh);
-    ok = store_write(s->store, token_file, TOKEN_VERSION, text, (size_t)len) == ERR_OK;
-    explicit_bzero(text, sizeof text);
+    explicit_bzero(&t, sizeof t);
     return ok;
-}
-
-/* The next line of *TEXT, its end cut off; "" when there is none. */
-static const char *line_of(char **text)
-{
-    char *line = strsep(text, "\n");
-
-    return line != NULL ? line : "";
-}
-
-static void take_token(struct sync *s, char *text, const struct state_clock *clock)
-{
-    struct state_clock saved = {0};
-    uint64_t expires_at_ms, refresh_at_ms, elapsed_ms;
-    const char *access, *refresh;
-
-    if (sscanf(line_of(&text), "%" SCNu64 " %" SCNd64 " %" SCNu64 " %" SCNu64 " %39s",
-               &saved.now_ms, &saved.unix_ms, &expires_at_ms, &refresh_at_ms,
-               saved.boot_id) < 4 ||
-        saved.now_ms > INT64_MAX || expires_at_ms > INT64_MAX ||
-        refresh_at_ms > expires_at_ms || strcmp(line_of(&text), s->username) != 0 ||
-        !state_elapsed(&saved, clock, &elapsed_ms))
-        return;
-    access = line_of(&text);
-    refresh = line_of(&text);
-    if (access[0] == '\0' || strlen(access) >= sizeof s->token.access ||
-        strlen(refresh) >= sizeof s->token.refresh)
-        return;
-    snprintf(s->token_username, sizeof s->token_username, "%s", s->username);
-    snprintf(s->token.access, sizeof s->token.access, "%s", access);
-    snprintf(s->token.refresh, sizeof s->token.refresh, "%s", refresh);
-    session_resume(&s->session,
-                   state_shift(expires_at_ms, saved.now_ms, elapsed_ms, clock->now_ms),
-                   state_shift(refresh_at_ms, saved.now_ms, elapsed_ms, clock->now_ms));
-    s->token_generation = s->token_kept = 1;
-    easee_set_token(s->easee, s->token.access);
-    log_info("token from before the restart is used on");
 }
 
 static void restore_token(struct sync *s, const struct state_clock *clock)
 {
-    char *text;
-    size_t len;
-    bool old;
+    const struct token_owner owner = {s->api_url, s->username, s->mark};
+    struct saved_token t = {0};
 
-    if (store_read(s->store, token_file, TOKEN_VERSION, &text, &len, &old) != ERR_OK)
-        return; /* then it is a login */
-    take_token(s, text, clock);
-    explicit_bzero(text, len);
-    free(text);
+    if (saved_token_read(s->store, &owner, clock, &t)) { /* else it is a login */
+        s->token = t.token;
+        snprintf(s->token_username, sizeof s->token_username, "%s", s->username);
+        s->token_mark = s->mark;
+        session_resume(&s->session, t.expires_at_ms, t.refresh_at_ms);
+        s->token_generation = s->token_kept = 1;
+        easee_set_token(s->easee, s->token.access);
+        log_info("token from before the restart is used on");
+    }
+    explicit_bzero(&t, sizeof t);
 }
 
 /* ---- all of it ---- */

@@ -60,7 +60,9 @@ struct sync {
     struct observation observation[SYNC_OBSERVATIONS_MAX];
     struct easee_token token;
     unsigned token_generation, token_kept;
+    char api_url[CONFIG_TEXT_MAX];
     char token_username[CONFIG_TEXT_MAX]; /* whose it is */
+    uint8_t token_mark;                   /* ... and by which password */
     enum err session_err;                 /* why the last login or refresh failed */
     uint16_t session_http;
     bool looking_up;

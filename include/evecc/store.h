@@ -25,10 +25,10 @@ enum { STORE_MAX = 4 << 20, STORE_NAME_MAX = 16 };
 struct store;
 
 /* The directory DIR, created with mode 0700 when missing; it must belong to us and not be
- * writable by others.  EXCLUSIVE also takes the lock that makes a second daemon
- * impossible.  ERR_CONFIG: another process, whose pid WHY names, has it.  ERR_SYSTEM: the
- * directory cannot be used, as WHY says; the caller may go on without it.  Returns owned,
- * freed with store_free(). */
+ * writable by others; root may read what belongs to somebody else.  EXCLUSIVE also takes
+ * the lock that makes a second daemon impossible.  ERR_CONFIG: another process, whose pid
+ * WHY names, has it.  ERR_SYSTEM: the directory cannot be used, as WHY says; the caller
+ * may go on without it.  Returns owned, freed with store_free(). */
 enum err store_open(struct store **ret, const char *dir, bool exclusive, char *why,
                     size_t why_size);
 /* NULL is fine. */

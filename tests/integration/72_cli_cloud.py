@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import subprocess
+import tempfile
 
 import cli
 import harness
@@ -133,13 +134,41 @@ def test_password_sources(bench):
     del owner.account[at:at + 2]
     says(owner.evecc("get", *HOME, env={"EVECC_PASSWORD": PASSWORD}), "limit")
     owner.forget_token()
-    said = owner.evecc("get", *HOME, "--password", PASSWORD, limit_s=90)
-    says(said, "warning: --password shows the password")
-    says(said, "at most one login a minute")  # 60 s between two logins, whoever asks
+    owner.forget_logins()
+    says(owner.evecc("get", *HOME, "--password", PASSWORD),
+         "warning: --password shows the password")
+
+
+def interrupted(owner, *args, when):
+    """Presses Ctrl-C when WHEN(what it said so far) holds; its status and all it said."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen([os.path.join(BUILD, "evecc"), *map(str, args), *owner.account],
+                                   env={**os.environ, **owner.env}, stderr=said,
+                                   stdout=subprocess.DEVNULL, preexec_fn=harness.die_with_parent)
+
+        def read():
+            said.seek(0)
+            return said.read()
+
+        until(lambda: when(read()), read)
+        process.send_signal(signal.SIGINT)
+        status = process.wait(10)
+        return status, read()
+
+
+def test_one_login_a_minute(bench):
+    """Whoever asks; Ctrl-C ends the wait."""
+    sim = bench.sim()
+    owner = Owner(bench, sim.url)
+    owner.evecc("get", *HOME)
+    owner.forget_token()
+    equal(interrupted(owner, "get", *HOME, when=lambda said: "at most one login a minute" in said)[0],
+          cli.FAILED, "status")
+    equal(len(sim.ledger("POST", LOGIN)), 1, "logins")
 
 
 def test_kept_token(bench):
-    """It is private, and a revoked one costs one login, not a loop."""
+    """It is private."""
     sim = bench.sim()
     owner = Owner(bench, sim.url)
     owner.evecc("get", *HOME)
@@ -148,8 +177,20 @@ def test_kept_token(bench):
     with open(path) as f:
         assert PASSWORD not in f.read(), "the password is kept"
     os.chmod(path, 0o644)  # somebody else may have read it
+    owner.forget_logins()
     sim.fault(method="POST", path=LOGIN, kind="status", status=500, count=-1)
-    says(owner.evecc("get", *HOME, status=cli.CLOUD, limit_s=90), "login as")
+    says(owner.evecc("get", *HOME, status=cli.CLOUD), "login as")
+
+
+def test_revoked_token(bench):
+    """Costs one login, not a loop."""
+    sim = bench.sim()
+    owner = Owner(bench, sim.url)
+    owner.evecc("get", *HOME)
+    owner.forget_logins()
+    sim.set(expire_tokens=True)
+    says(owner.evecc("get", *HOME), SERIAL)
+    equal(len(sim.ledger("POST", LOGIN)), 2, "logins")
 
 
 def test_blocked(bench):
@@ -199,28 +240,22 @@ def test_interrupted(bench):
     sim = bench.sim()
     owner = Owner(bench, sim.url)
     sim.set(charger=SERIAL, confirm="never")
-    process = subprocess.Popen([os.path.join(BUILD, "evecc"), "set", "7400", *map(str, HOME),
-                                *owner.account], env={**os.environ, **owner.env},
-                               stderr=subprocess.PIPE, text=True,
-                               preexec_fn=harness.die_with_parent)
-    until(sim.setpoints, "the setpoint is sent")
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
-    equal(process.returncode, cli.FAILED, "status")
-    assert "interrupted: 10 / 10 / 10 A was sent" in err, err
+    status, said = interrupted(owner, "set", 7400, *HOME, when=lambda _: sim.setpoints())
+    equal(status, cli.FAILED, "status")
+    assert "interrupted: 10 / 10 / 10 A was sent" in said, said
 
 
 def test_with_configuration(bench):
-    """The gateway's configuration serves as well."""
+    """The gateway's configuration serves as well, and so does its token."""
     sim = bench.sim()
     gateway = bench.gateway(sim)
     until(lambda: sim.ledger("GET", "/observations"), "the gateway works")
     env = {"XDG_RUNTIME_DIR": bench.folder}
-    said = cli.evecc("get", "-c", gateway.path, env=env, limit_s=90)
-    says(said, SERIAL)
+    says(cli.evecc("get", "-c", gateway.path, env=env), SERIAL)
     says(cli.evecc("set", 5000, "-c", gateway.path, env=env), "confirmed    7 / 7 / 7 A")
     says(cli.evecc("get", "-c", gateway.path, "--circuit", "shed", env=env,
                    status=cli.NOT_FOUND), "no circuit shed; there are: garage")
+    equal(len(sim.ledger("POST", LOGIN)), 1, "logins of all of them and the gateway")
     bench.write("broken.conf", "[easee]\nusernam = x\n")
     says(cli.evecc("get", "-c", os.path.join(bench.folder, "broken.conf"), env=env,
                    status=cli.CONFIG), "did you mean username", "cannot be used")

@@ -2,6 +2,7 @@
 """Runs the command line tool and looks at what it says."""
 import json
 import os
+import shutil
 import subprocess
 
 from harness import BUILD, PASSWORD, USER
@@ -71,3 +72,7 @@ class Owner:
 
     def forget_token(self):
         os.unlink(os.path.join(self.env["XDG_RUNTIME_DIR"], "evecc-token"))
+
+    def forget_logins(self):
+        """As after a while: it may log in at once."""
+        shutil.rmtree(os.path.join(self.env["XDG_STATE_HOME"], "evecc"))

@@ -302,12 +302,14 @@ static bool use_kept_token(struct cloud *c)
     char access[EASEE_TOKEN_MAX];
     struct token_owner o = owner(c);
 
-    if (!token_load(&o, (int64_t)sys_unix_s(), access, &c->token_expires_unix_s))
-        return false;
-    easee_set_token(c->easee, access);
+    if (token_load(&o, (int64_t)sys_unix_s(), access))
+        c->token_of = "an earlier command";
+    else if (c->shared_account && token_borrow(&o, c->cfg.gateway.state_dir, access))
+        c->token_of = "the gateway";
+    if (c->token_of != NULL)
+        easee_set_token(c->easee, access);
     explicit_bzero(access, sizeof access);
-    c->token_kept = c->logged_in = true;
-    return true;
+    return c->token_of != NULL;
 }
 
 static enum err send_login(struct cloud *c)
@@ -328,7 +330,6 @@ static enum err send_login(struct cloud *c)
         easee_set_token(c->easee, token.access);
         c->token_expires_unix_s = (int64_t)sys_unix_s() + token.expires_in_s;
         token_save(&o, token.access, c->token_expires_unix_s);
-        c->logged_in = true;
     }
     return err;
 }
@@ -483,11 +484,11 @@ enum err cloud_call(struct cloud *c, enum budget_class class, const char *path,
         return err;
     err = carry(c, &call);
     account_for(c, class, err);
-    if (err != ERR_UNAUTHORISED || !c->token_kept)
+    if (err != ERR_UNAUTHORISED || c->token_of == NULL)
         return err;
-    /* The kept token was revoked: the one login of this command. */
+    /* That token was revoked: the one login of this command. */
     token_forget();
-    c->token_kept = false;
+    c->token_of = NULL;
     if (c->mark < 0 && !cloud_ask_password(c))
         return err;
     err = log_in(c);

@@ -18,9 +18,9 @@ struct cloud {
     struct easee *easee;
     struct account *account;
     struct session session;
-    int mark;            /* of the credentials; negative: the password is not known */
-    bool shared_account; /* budgets are the gateway's */
-    bool logged_in, token_kept;
+    int mark;             /* of the credentials; negative: the password is not known */
+    bool shared_account;  /* budgets are the gateway's */
+    const char *token_of; /* who logged in for it; NULL: this command, or nobody yet */
     int64_t token_expires_unix_s;
     char account_why[256]; /* why they are not; "" where no gateway would be */
 

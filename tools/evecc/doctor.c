@@ -260,8 +260,9 @@ static bool check_login(struct doctor *d, struct cloud *c)
     enum err err = cloud_login(c);
 
     if (err == ERR_OK) {
-        good(d, "login", NULL, "%s%s", c->cfg.easee.username,
-             c->token_kept ? ", by the token of an earlier command" : "");
+        good(d, "login", NULL, "%s%s%s", c->cfg.easee.username,
+             c->token_of != NULL ? ", by the token of " : "",
+             c->token_of != NULL ? c->token_of : "");
         return true;
     }
     bad_err(d, "login", err, c->detail);

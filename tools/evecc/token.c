@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "token.h"
 
+#include "evecc/sys.h"
+
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -52,7 +54,7 @@ static bool read_file(char buf[static FILE_MAX])
 }
 
 bool token_load(const struct token_owner *owner, int64_t unix_s,
-                char ret[static EASEE_TOKEN_MAX], int64_t *ret_expires_unix_s)
+                char ret[static EASEE_TOKEN_MAX])
 {
     char buf[FILE_MAX], head[1024];
     int len = write_head(head, sizeof head, owner), mark, used = 0;
@@ -64,11 +66,30 @@ bool token_load(const struct token_owner *owner, int64_t unix_s,
     /* 4095: EASEE_TOKEN_MAX without the NUL */
     if (sscanf(buf + len, "%d %" SCNd64 " %4095s%n", &mark, &expires, ret, &used) == 3 &&
         used > 0 && expires > unix_s + LEFT_S && expires < unix_s + 7 * 86400 &&
-        (owner->mark < 0 || owner->mark == mark)) {
-        *ret_expires_unix_s = expires;
+        (owner->mark < 0 || owner->mark == mark))
         good = true;
-    }
     explicit_bzero(buf, sizeof buf);
+    return good;
+}
+
+bool token_borrow(const struct token_owner *owner, const char *state_dir,
+                  char ret[static EASEE_TOKEN_MAX])
+{
+    struct state_clock clock;
+    struct saved_token t = {0};
+    struct store *s;
+    char why[256];
+    bool good;
+
+    if (store_open(&s, state_dir, false, why, sizeof why) != ERR_OK)
+        return false;
+    sys_clock(&clock);
+    good = saved_token_read(s, owner, &clock, &t) &&
+           t.expires_at_ms > clock.now_ms + LEFT_S * 1000;
+    if (good)
+        snprintf(ret, EASEE_TOKEN_MAX, "%s", t.token.access);
+    explicit_bzero(&t, sizeof t);
+    store_free(s);
     return good;
 }
 

@@ -1,24 +1,21 @@
 /* SPDX-License-Identifier: MIT
- * token.h - an access token for the next command, so that it need not log in again.
+ * token.h - an access token that is there already, so that a command need not log in.
  *
- * It lies in memory only ($XDG_RUNTIME_DIR, or /run for root), readable by its user
- * alone, and is used until a minute before it expires.  Without such a place every
- * command logs in. */
+ * Either one that an earlier command kept: in memory only ($XDG_RUNTIME_DIR, or /run for
+ * root), readable by its user alone; without such a place it is not kept.  Or the
+ * gateway's, in its state directory. */
 #ifndef EVECC_TOKEN_H
 #define EVECC_TOKEN_H
 
-#include "evecc/easee_msg.h"
+#include "evecc/saved_token.h"
 
-/* Whose token it is. */
-struct token_owner {
-    const char *api_url, *username;
-    int mark; /* account_mark() of user and password; negative: the password is not known
-               */
-};
-
-/* The access token kept for OWNER; false: there is none that still holds. */
+/* The token kept for OWNER; false: there is none that holds for another minute. */
 bool token_load(const struct token_owner *owner, int64_t unix_s,
-                char ret[static EASEE_TOKEN_MAX], int64_t *ret_expires_unix_s);
+                char ret[static EASEE_TOKEN_MAX]);
+
+/* The same of the gateway that has STATE_DIR. */
+bool token_borrow(const struct token_owner *owner, const char *state_dir,
+                  char ret[static EASEE_TOKEN_MAX]);
 
 /* Keeps ACCESS until EXPIRES_UNIX_S, if there is a place for it. */
 void token_save(const struct token_owner *owner, const char *access,
