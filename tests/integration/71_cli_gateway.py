@@ -44,6 +44,9 @@ def test_not_ours(bench):
 def test_usage(bench):
     says(evecc("help"), "commands:", "exit status:")
     says(evecc("stauts", status=cli.USAGE), "no such command: stauts")
+    says(evecc("status", "--nope", status=cli.USAGE), "option --nope is unknown", "evecc help")
+    says(evecc("read", "power", "--unit", status=cli.USAGE), "option --unit needs a value")
+    equal(evecc("--json", "status", "-q", status=cli.USAGE).json()["error"]["exit"], cli.USAGE, "JSON")
     says(evecc("status", "extra", status=cli.USAGE), "unexpected argument: extra")
     says(evecc("status", "--raw", status=cli.USAGE), "has no option --raw")
     says(evecc("read", "nothing", status=cli.NOT_FOUND), "no register nothing")
@@ -161,6 +164,7 @@ def test_registers(bench):
     text = evecc("registers").out
     for row in table:
         assert f"| {row['address']} | " in markdown and row["name"] in text, row
+    says(evecc("registers", "--format", "csv", "--json", status=cli.USAGE), "one of the two")
     says(evecc("registers", "--format", "xml", status=cli.USAGE), "table, csv, json, markdown")
     assert "\033[" not in evecc("registers").out, "colours without a terminal"
 

@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import os
 import pty
+import re
 import select
 import socket
 import subprocess
@@ -23,12 +24,10 @@ def doctor(bench, *args, status=cli.OK, **kwargs):
 
 
 def has(said, level, topic, *words):
-    """A line of LEVEL about TOPIC with all WORDS in it or in its remedy."""
-    lines = said.out.splitlines() + [""]
-    for line, remedy in zip(lines, lines[1:]):
-        if line.split()[:2] == [level, topic] and all(w in line + remedy for w in words):
-            return
-    raise AssertionError(f"no {level} {topic} with {words} in: {said}")
+    """A line of LEVEL about TOPIC with all WORDS in it or in what goes on below it."""
+    found = [" ".join(check.split()) for check in re.split(r"\n(?=\S)", said.out)]
+    assert any(check.split()[:2] == [level, topic] and all(w in check for w in words)
+               for check in found), f"no {level} {topic} with {words} in: {said}"
 
 
 def config(bench, url, **kwargs):
@@ -261,6 +260,7 @@ def test_every_command_explains_itself(bench):
     for command in commands:
         said = evecc(command, "--help")
         equal(evecc("help", command).out, said.out, f"help of {command}")
+        equal(evecc("help", command, "--json").json()["text"], said.out, "the same in JSON")
         says(said, f"usage: evecc {command}", "options:", "--json", "examples:", f"evecc {command}")
         assert max(map(len, said.out.splitlines())) <= 130, f"lines of {command}"
 
@@ -282,6 +282,7 @@ def test_completion(bench):
     assert "--flash" in completed("limits", "--"), "options"
     assert "--flash" not in completed("status", "--"), "options of other commands"
     says(evecc("completion", "fish", status=cli.USAGE), "bash, zsh")
+    equal(evecc("completion", "bash", "--json").json()["text"], evecc("completion", "bash").out, "JSON")
     with contextlib.suppress(FileNotFoundError):
         bench.run("zsh", "-n", bench.write("_evecc", evecc("completion", "zsh").out))
 

@@ -106,6 +106,14 @@ __attribute__((format(printf, 1, 2))) void warn(const char *fmt, ...);
 /* Prints OBJECT and frees it. */
 enum exit_code print_json(cJSON *object);
 
+/* TEXT in lines of at most 78 characters, each but the first after INDENT blanks; the
+ * cursor stands at COLUMN. */
+void print_wrapped(FILE *to, const char *text, size_t column, size_t indent);
+
+/* What is printed in between has no structure: with --json it becomes one string. */
+void text_begin(const struct cli *cli);
+enum exit_code text_end(const struct cli *cli);
+
 /* While something takes longer than a second, a line on standard error (a terminal only)
  * tells what.  progress_end() removes it; WHAT is copied.  Not nested. */
 __attribute__((format(printf, 1, 2))) void progress_begin(const char *what, ...);

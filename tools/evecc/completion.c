@@ -205,15 +205,17 @@ static void print_zsh(const struct command *commands, size_t count)
 
 enum exit_code run_completion(struct cli *cli)
 {
+    bool bash = strcmp(cli->args[0], "bash") == 0;
     size_t count;
     const struct command *commands = cli_commands(&count);
 
-    if (strcmp(cli->args[0], "bash") == 0)
-        print_bash(commands, count);
-    else if (strcmp(cli->args[0], "zsh") == 0)
-        print_zsh(commands, count);
-    else
+    if (!bash && strcmp(cli->args[0], "zsh") != 0)
         return fail(cli, EXIT_USAGE, NULL, "completion %s: allowed: bash, zsh",
                     cli->args[0]);
-    return EXIT_OK;
+    text_begin(cli);
+    if (bash)
+        print_bash(commands, count);
+    else
+        print_zsh(commands, count);
+    return text_end(cli);
 }

@@ -17,7 +17,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TEXT_MAX = 512, TOPIC_WIDTH = 14, CLOCK_OFF_MS = 5000, CLOCK_WRONG_MS = 60000 };
+enum {
+    TEXT_MAX = 512,
+    TOPIC_WIDTH = 14,
+    INDENT = 8 + 1 + TOPIC_WIDTH + 1,
+    CLOCK_OFF_MS = 5000,
+    CLOCK_WRONG_MS = 60000
+};
 
 enum level { LEVEL_OK, LEVEL_WARNING, LEVEL_ERROR, LEVELS };
 
@@ -37,10 +43,13 @@ static void print_line(enum level level, const char *topic, const char *text,
     static const enum style styles[] = {STYLE_GOOD, STYLE_WARNING, STYLE_BAD};
 
     progress_end();
-    printf("%s%-8s%s %-*s %s\n", paint(styles[level]), names[level], paint(STYLE_PLAIN),
-           TOPIC_WIDTH, topic, text);
-    if (remedy != NULL && *remedy != '\0')
-        printf("%*s %s\n", 8 + 1 + TOPIC_WIDTH, "", remedy);
+    printf("%s%-8s%s %-*s ", paint(styles[level]), names[level], paint(STYLE_PLAIN),
+           TOPIC_WIDTH, topic);
+    print_wrapped(stdout, text, INDENT, INDENT);
+    if (remedy != NULL && *remedy != '\0') {
+        printf("%*s", INDENT, "");
+        print_wrapped(stdout, remedy, INDENT, INDENT);
+    }
     fflush(stdout);
 }
 
@@ -145,8 +154,8 @@ static bool check_password(struct doctor *d, struct cloud *c)
         return true;
     }
     bad(d, "password",
-        "Only its owner may read it (chmod 600), and that must be the gateway's user, or "
-        "root with LoadCredential; here --password-file or EVECC_PASSWORD help.",
+        "Its owner is root, or the user the gateway runs as, and nobody else may read it "
+        "(chmod 600). For this check alone: sudo, --password-file or EVECC_PASSWORD.",
         "%s%s%s", file, *file != '\0' ? ": " : "", why);
     because(d, EXIT_CONFIG);
     return false;
@@ -515,7 +524,8 @@ static void check_registers(struct doctor *d, struct link *l, const char *where)
     if (foreign != NA_U32 && foreign > 0)
         dubious(d, "gateway",
                 "Find the other controller: app, schedule, Tibber, Home Assistant...",
-                "%" PRIu32 " commands of somebody else were seen", foreign);
+                "%" PRIu32 " command%s of somebody else seen", foreign,
+                foreign == 1 ? "" : "s");
 }
 
 static void check_listener(struct doctor *d, const struct cloud *c,
@@ -540,8 +550,7 @@ static void check_listener(struct doctor *d, const struct cloud *c,
     } else if (state == LINK_FAILED) {
         bad(d, "gateway",
             "Is this machine in the listener's option allow? Does another program have "
-            "the "
-            "port (ss -ltnp)?",
+            "the port (ss -ltnp)?",
             "%s: %s", where, strerror(errno));
         because(d, EXIT_GATEWAY);
     } else {

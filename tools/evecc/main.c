@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH = 78, INDENT = 26, LONG_NAME_MAX = 32 };
+enum { INDENT = 26, LONG_NAME_MAX = 32 };
 
 static const struct command commands[] = {
 #define COMMAND(name, least, most, groups, arguments, summary, text, examples) \
@@ -54,29 +54,6 @@ const struct flag_row *cli_flags(void)
 }
 
 /* ---- help ---- */
-
-/* TEXT in lines of at most WIDTH, each but the first after INDENT_ blanks; the cursor
- * stands at COLUMN. */
-static void print_wrapped(FILE *to, const char *text, size_t column, size_t indent)
-{
-    size_t start = column;
-
-    while (*text != '\0') {
-        size_t len = strcspn(text, " ");
-
-        if (column > start && column + 1 + len > WIDTH) {
-            fprintf(to, "\n%*s", (int)indent, "");
-            column = start = indent;
-        } else if (column > start) {
-            fputc(' ', to);
-            column++;
-        }
-        fprintf(to, "%.*s", (int)len, text);
-        column += len;
-        text += len + strspn(text + len, " ");
-    }
-    fputc('\n', to);
-}
 
 static void print_flag(FILE *to, const struct flag_row *f)
 {
@@ -142,11 +119,12 @@ enum exit_code run_help(struct cli *cli)
 
     if (cli->count > 0 && c == NULL)
         return unknown_command(cli, cli->args[0]);
+    text_begin(cli);
     if (c != NULL)
         print_command(stdout, c);
     else
         print_all(stdout);
-    return EXIT_OK;
+    return text_end(cli);
 }
 
 enum exit_code run_version(struct cli *cli)
@@ -164,16 +142,30 @@ enum exit_code run_version(struct cli *cli)
 
 /* ---- the command line ---- */
 
+/* What getopt stumbled over: OPTION as it stands there, or LETTER, by the code GOT. */
+static enum exit_code misunderstood(const struct cli *cli, int got, const char *option,
+                                    int letter)
+{
+    char short_option[] = {'-', (char)letter, '\0'};
+
+    return fail(cli, EXIT_USAGE, "`evecc help` explains the commands and their options.",
+                "option %s %s", letter > 0 && letter < 256 ? short_option : option,
+                got == ':' ? "needs a value" : "is unknown, ambiguous or takes no value");
+}
+
 /* Options may stand anywhere, so all of them are known before the command is; which of
- * them belong to it is judged afterwards.  False: getopt has said what is wrong. */
-static bool parse_flags(struct cli *cli, int argc, char **argv)
+ * them belong to it is judged afterwards. */
+static enum exit_code parse_flags(struct cli *cli, int argc, char **argv)
 {
     const struct flag_row *rows = cli_flags();
     struct option options[FLAGS + 2] = {0};
-    char letters[2 * FLAGS + 1] = "";
-    size_t n = 0;
+    char letters[2 * FLAGS + 2] = ":";
+    size_t n = 1;
     int got;
 
+    for (int i = 1; i < argc; i++)
+        cli->json = cli->json || strcmp(argv[i], "--json") == 0;
+    opterr = 0;
     for (size_t i = 0; i < FLAGS; i++) {
         bool argument = *rows[i].argument != '\0';
 
@@ -195,12 +187,12 @@ static bool parse_flags(struct cli *cli, int argc, char **argv)
         }
         while (got < 256 && i < FLAGS && rows[i].letter != got)
             i++;
-        if (got == '?' || i == FLAGS)
-            return false;
+        if (got == '?' || got == ':' || i == FLAGS)
+            return misunderstood(cli, got, argv[optind - 1], optopt);
         cli->flag[i] = optarg != NULL ? optarg : "";
     }
     cli->json = cli->flag[FLAG_json] != NULL;
-    return true;
+    return EXIT_OK;
 }
 
 static enum exit_code judge(struct cli *cli)
@@ -239,15 +231,13 @@ static enum exit_code run(struct cli *cli)
     bool help = cli->flag[FLAG_help] != NULL;
     enum exit_code status;
 
-    if (cli->command == NULL && cli->count == 0) {
-        print_all(help ? stdout : stderr);
-        return help ? EXIT_OK : EXIT_USAGE;
+    if (cli->command == NULL && cli->count == 0 && !help) {
+        print_all(stderr);
+        return EXIT_USAGE;
     }
+    if (help)
+        return run_help(cli); /* the command is its argument */
     status = find_command(cli);
-    if (status == EXIT_OK && help) {
-        print_command(stdout, cli->command);
-        return EXIT_OK;
-    }
     if (status == EXIT_OK)
         status = judge(cli);
     if (status == EXIT_OK)
@@ -262,13 +252,11 @@ int main(int argc, char **argv)
     enum exit_code status;
 
     sys_standard_files();
-    if (!parse_flags(&cli, argc, argv)) {
-        fputs("       `evecc help` explains the commands and their options.\n", stderr);
-        return EXIT_USAGE;
-    }
+    status = parse_flags(&cli, argc, argv);
     cli.args = argv + optind;
     cli.count = (unsigned)(argc - optind);
-    status = run(&cli);
+    if (status == EXIT_OK)
+        status = run(&cli);
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == EXIT_OK) {
         perror("evecc: standard output");
         return EXIT_FAILED;

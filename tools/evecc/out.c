@@ -147,6 +147,60 @@ enum exit_code print_json(cJSON *object)
     return text != NULL ? EXIT_OK : EXIT_FAILED;
 }
 
+/* ---- text ---- */
+
+void print_wrapped(FILE *to, const char *text, size_t column, size_t indent)
+{
+    size_t start = column;
+
+    while (*text != '\0') {
+        size_t len = strcspn(text, " ");
+
+        if (column > start && column + 1 + len > WIDTH) {
+            fprintf(to, "\n%*s", (int)indent, "");
+            column = start = indent;
+        } else if (column > start) {
+            fputc(' ', to);
+            column++;
+        }
+        fprintf(to, "%.*s", (int)len, text);
+        column += len;
+        text += len + strspn(text + len, " ");
+    }
+    fputc('\n', to);
+}
+
+static struct {
+    FILE *terminal, *memory;
+    char *text;
+    size_t len;
+} caught;
+
+void text_begin(const struct cli *cli)
+{
+    caught.memory = cli->json ? open_memstream(&caught.text, &caught.len) : NULL;
+    if (caught.memory == NULL)
+        return;
+    caught.terminal = stdout;
+    stdout = caught.memory;
+}
+
+enum exit_code text_end(const struct cli *cli)
+{
+    cJSON *root;
+
+    if (!cli->json)
+        return EXIT_OK;
+    if (caught.memory == NULL)
+        return EXIT_FAILED;
+    stdout = caught.terminal;
+    fclose(caught.memory);
+    root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "text", caught.text);
+    free(caught.text);
+    return print_json(root);
+}
+
 /* ---- progress ----
  *
  * A thread of its own, because what takes long may hold this one: a name server, a

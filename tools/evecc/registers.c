@@ -387,6 +387,9 @@ enum exit_code run_registers(struct cli *cli)
 
     if (profile != NULL && strcmp(profile, "native") != 0)
         return fail(cli, EXIT_USAGE, NULL, "--profile %s: allowed: native", profile);
+    if (cli->json && format != NULL && strcmp(format, "json") != 0)
+        return fail(cli, EXIT_USAGE, "Give one of the two.", "--json and --format %s",
+                    format);
     if (format == NULL)
         format = cli->json ? "json" : "table";
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++)
