@@ -75,16 +75,9 @@ enum exit_code run_get(struct cli *cli)
 {
     struct cloud c;
     struct site s;
-    enum exit_code status = cloud_start(cli, &c);
+    enum exit_code status = site_start(cli, &c, &s);
     enum err err;
 
-    if (status == EXIT_OK)
-        status = site_find(&c, &s);
-    if (status == EXIT_OK) {
-        err = site_read(&c, &s);
-        if (err != ERR_OK)
-            status = cloud_fail(&c, err, "reading the circuit's settings");
-    }
     if (status == EXIT_OK) {
         err = site_observe(&c, &s);
         if (err != ERR_OK)
@@ -377,16 +370,9 @@ enum exit_code run_set(struct cli *cli)
 
     if (status != EXIT_OK)
         return status;
-    status = cloud_start(cli, &c);
-    if (status == EXIT_OK)
-        status = site_find(&c, &s);
+    status = site_start(cli, &c, &s);
     if (status == EXIT_OK) {
         warn_of_gateway(&c);
-        err = site_read(&c, &s);
-        if (err != ERR_OK)
-            status = cloud_fail(&c, err, "reading the circuit's settings");
-    }
-    if (status == EXIT_OK) {
         err = site_observe(&c, &s);
         if (err != ERR_OK)
             warn(

@@ -18,29 +18,47 @@ enum {
 
 /* ---- which circuit ---- */
 
-/* Policy of the circuit on the command line. */
+/* A flag that sets an option of [circuit]. */
+struct circuit_flag {
+    enum flag flag;
+    const char *key;
+};
+
+/* Into CFG what the command line gives of ROWS, which end with a NULL key. */
+static enum exit_code take_flags(const struct cli *cli, const struct circuit_flag *rows,
+                                 struct config_circuit *cfg, bool *ret_given)
+{
+    char why[256];
+
+    *ret_given = false;
+    for (; rows->key != NULL; rows++) {
+        const char *text = cli->flag[rows->flag];
+
+        if (text == NULL)
+            continue;
+        *ret_given = true;
+        if (!config_set(cfg, "circuit", rows->key, text, why, sizeof why))
+            return fail(cli, EXIT_USAGE, NULL, "--%s %s: %s",
+                        cli_flags()[rows->flag].name, text, why);
+    }
+    return EXIT_OK;
+}
+
 static enum exit_code take_policy(const struct cli *cli, struct config_circuit *cfg)
 {
-    static const struct {
-        enum flag flag;
-        const char *key;
-    } rows[] = {
+    static const struct circuit_flag rows[] = {
         {FLAG_max_current,      "max_current"     },
         {FLAG_min_current,      "min_current"     },
         {FLAG_voltage,          "voltage"         },
         {FLAG_single_phase_max, "single_phase_max"},
-        {FLAG_wired,            "phases"          }
+        {FLAG_wired,            "phases"          },
+        {FLAGS,                 NULL              }
     };
-    char why[256];
+    bool given;
+    enum exit_code status = take_flags(cli, rows, cfg, &given);
 
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        const char *text = cli->flag[rows[i].flag];
-
-        if (text != NULL &&
-            !config_set(cfg, "circuit", rows[i].key, text, why, sizeof why))
-            return fail(cli, EXIT_USAGE, NULL, "--%s %s: %s",
-                        cli_flags()[rows[i].flag].name, text, why);
-    }
+    if (status != EXIT_OK)
+        return status;
     if (cfg->phases == 2)
         return fail(cli, EXIT_USAGE, NULL, "--wired 2: allowed: 1 or 3");
     return EXIT_OK;
@@ -59,29 +77,17 @@ static void set_defaults(struct config_circuit *cfg)
 
 enum exit_code site_from_flags(const struct cli *cli, struct site *s, bool *ret_given)
 {
-    static const struct {
-        enum flag flag;
-        const char *key;
-    } rows[] = {
+    static const struct circuit_flag rows[] = {
         {FLAG_site_key,         "site"   },
         {FLAG_circuit_panel_id, "circuit"},
-        {FLAG_charger,          "charger"}
+        {FLAG_charger,          "charger"},
+        {FLAGS,                 NULL     }
     };
-    char why[256];
+    enum exit_code status = take_flags(cli, rows, &s->cfg, ret_given);
 
-    *ret_given = false;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        const char *text = cli->flag[rows[i].flag];
-
-        if (text == NULL)
-            continue;
-        *ret_given = true;
-        if (!config_set(&s->cfg, "circuit", rows[i].key, text, why, sizeof why))
-            return fail(cli, EXIT_USAGE, NULL, "--%s %s: %s",
-                        cli_flags()[rows[i].flag].name, text, why);
-    }
-    config_select(&s->cfg);
-    return EXIT_OK;
+    if (status == EXIT_OK)
+        config_select(&s->cfg);
+    return status;
 }
 
 /* What the command line or the configuration say; *RET_ANY: neither names a circuit. */
@@ -270,6 +276,19 @@ enum err site_read(struct cloud *c, struct site *s)
     return err == ERR_OK
                ? easee_msg_circuit_settings(c->reply.body, c->reply.len, &s->settings)
                : err;
+}
+
+enum exit_code site_start(const struct cli *cli, struct cloud *c, struct site *ret)
+{
+    enum exit_code status = cloud_start(cli, c);
+    enum err err;
+
+    if (status == EXIT_OK)
+        status = site_find(c, ret);
+    if (status != EXIT_OK)
+        return status;
+    err = site_read(c, ret);
+    return err == ERR_OK ? EXIT_OK : cloud_fail(c, err, "reading the circuit's settings");
 }
 
 enum err site_observe(struct cloud *c, struct site *s)

@@ -22,6 +22,9 @@ struct site {
  * of the account; found in the cloud.  Says what is wrong. */
 enum exit_code site_find(struct cloud *c, struct site *ret);
 
+/* Opens the cloud, finds the circuit and reads its settings.  Says what is wrong. */
+enum exit_code site_start(const struct cli *cli, struct cloud *c, struct site *ret);
+
 /* Nothing known. */
 void site_init(struct site *s);
 
