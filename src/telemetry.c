@@ -144,13 +144,14 @@ void charger_init(struct charger *c)
 
 bool telemetry_scale(double number, double scale, int64_t min, int64_t max, int64_t *ret)
 {
-    double scaled = number * scale;
+    double scaled = number * scale, rest;
     int64_t value;
 
-    scaled += scaled < 0 ? -0.5 : 0.5;
     if (!(scaled > (double)min - 1 && scaled < (double)max + 1)) /* nor NaN */
         return false;
     value = (int64_t)scaled;
+    rest = scaled - (double)value;
+    value += rest >= 0.5 ? 1 : rest <= -0.5 ? -1 : 0;
     if (value < min || value > max)
         return false;
     *ret = value;
