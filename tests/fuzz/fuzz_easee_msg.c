@@ -2,17 +2,10 @@
  * Any bytes as an answer of the cloud, and as a password. */
 #include "evecc/easee_msg.h"
 
+#include "check.h"
+
 #include <cjson/cJSON.h>
-#include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)  \
-    do {                  \
-        if (!(condition)) \
-            abort();      \
-    } while (0)
 
 static void parse_circuit(const char *body, size_t len)
 {

@@ -3,19 +3,12 @@
  * charger. */
 #include "evecc/easee_msg.h"
 
+#include "check.h"
+
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 enum { MAX = 64 };
-
-#define CHECK(condition)  \
-    do {                  \
-        if (!(condition)) \
-            abort();      \
-    } while (0)
 
 static void check(const struct charger *c, uint64_t now_ms, uint64_t energy_wh)
 {

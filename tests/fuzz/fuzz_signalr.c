@@ -3,17 +3,10 @@
  * negotiation says. */
 #include "evecc/signalr.h"
 
+#include "check.h"
+
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)  \
-    do {                  \
-        if (!(condition)) \
-            abort();      \
-    } while (0)
 
 static struct signalr_splitter splitter;
 
