@@ -114,6 +114,14 @@ static void expect_set(struct bench *t, unsigned l1, unsigned l2, unsigned l3)
                  r.amps.l[1], r.amps.l[2], l1, l2, l3);
 }
 
+/* ... and the charger does it at once. */
+static void expect_obeyed(struct bench *t, unsigned l1, unsigned l2, unsigned l3)
+{
+    expect_set(t, l1, l2, l3);
+    done(t, REQUEST_SET, ERR_OK, 200);
+    report(t, l1, l2, l3);
+}
+
 static void expect_read(struct bench *t, enum request_kind kind)
 {
     struct request r;
@@ -187,9 +195,7 @@ static void start_at(struct bench *t, uint32_t power_w, unsigned a)
 {
     start(t);
     wish_w(t, power_w);
-    expect_set(t, a, a, a);
-    done(t, REQUEST_SET, ERR_OK, 200);
-    report(t, a, a, a);
+    expect_obeyed(t, a, a, a);
     assert_int_equal(status(t)->progress.stage, STAGE_CONFIRMED);
     circuit_events(&t->c);
     later_by(t, 61 * SECONDS);
@@ -529,9 +535,7 @@ static void never_confirmed(void **state)
     while (circuit_press(&t.c, &t.b, t.now_ms) == 0)
         later_by(&t, 1 * SECONDS);
     assert_int_equal(t.now_ms - failed_ms, 15 * MINUTES);
-    expect_set(&t, 10, 10, 10);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 10, 10, 10);
+    expect_obeyed(&t, 10, 10, 10);
     assert_int_equal(status(&t)->faults & FAULT_NOT_CONFIRMED, 0);
     assert_int_equal(status(&t)->wishes.confirmed, 1);
 }
@@ -916,13 +920,9 @@ static void a_fallback_keeps_the_phases_of_its_ceiling(void **state)
     t.want.fallback_da = 100;
     t.want.fallback_phases = 3;
     wish_w(&t, 3000);
-    expect_set(&t, 13, 0, 0);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 13, 0, 0);
+    expect_obeyed(&t, 13, 0, 0);
     later_by(&t, 30 * SECONDS);
-    expect_set(&t, 10, 0, 0);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 10, 0, 0);
+    expect_obeyed(&t, 10, 0, 0);
     for (unsigned i = 0; i < 200; i++) {
         later_by(&t, 10 * SECONDS);
         assert_int_equal(circuit_press(&t.c, &t.b, t.now_ms), 0);
@@ -975,9 +975,7 @@ static void a_held_wish_does_not_wake(void **state)
     (void)state;
     start(&t);
     wish_w(&t, 3000);
-    expect_set(&t, 13, 0, 0);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 13, 0, 0);
+    expect_obeyed(&t, 13, 0, 0);
     later_by(&t, 30 * SECONDS);
     t.want.validity_s = 50;
     t.want.fallback_action = FALLBACK_HOLD;
@@ -1066,22 +1064,16 @@ static void one_to_three_phases(void **state)
     (void)state;
     start(&t);
     wish_w(&t, 3000);
-    expect_set(&t, 13, 0, 0);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 13, 0, 0);
+    expect_obeyed(&t, 13, 0, 0);
     later_by(&t, 30 * SECONDS);
     wish_w(&t, 7400);
-    expect_set(&t, 0, 0, 0);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 0, 0, 0);
+    expect_obeyed(&t, 0, 0, 0);
     assert_int_equal(status(&t)->wishes.pending, 1); /* a step on the way only */
     assert_int_equal(status(&t)->progress.dwell_until_ms, t.now_ms + 60 * SECONDS);
     later_by(&t, 59 * SECONDS);
     assert_int_equal(circuit_press(&t.c, &t.b, t.now_ms), 0);
     later_by(&t, 1 * SECONDS);
-    expect_set(&t, 10, 10, 10);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 10, 10, 10);
+    expect_obeyed(&t, 10, 10, 10);
     assert_int_equal(status(&t)->wishes.confirmed, 2);
     assert_int_equal(status(&t)->progress.phase_switches_24h, 1);
 }
@@ -1093,15 +1085,11 @@ static void a_pause_ends_early_when_idle(void **state)
     (void)state;
     start(&t);
     wish_w(&t, 3000);
-    expect_set(&t, 13, 0, 0);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 13, 0, 0);
+    expect_obeyed(&t, 13, 0, 0);
     observe(&t, 109, 2); /* before the pause: does not count */
     later_by(&t, 30 * SECONDS);
     wish_w(&t, 7400);
-    expect_set(&t, 0, 0, 0);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 0, 0, 0);
+    expect_obeyed(&t, 0, 0, 0);
     later_by(&t, 31 * SECONDS);
     assert_int_equal(circuit_press(&t.c, &t.b, t.now_ms), 0);
     observe(&t, 109, 2);
@@ -1507,9 +1495,7 @@ static void a_change_given_up_counts_as_one(void **state)
     (void)state;
     start(&t);
     wish_w(&t, 4100);
-    expect_set(&t, 16, 0, 0);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 16, 0, 0);
+    expect_obeyed(&t, 16, 0, 0);
     for (unsigned i = 0; i < 90; i++) { /* an hour */
         struct request r;
 
@@ -1610,21 +1596,15 @@ static void confirmed_sequence_is_of_the_whole_wish(void **state)
     (void)state;
     start(&t);
     wish_w(&t, 3000);
-    expect_set(&t, 13, 0, 0);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 13, 0, 0);
+    expect_obeyed(&t, 13, 0, 0);
     assert_int_equal(status(&t)->progress.confirmed_seq, 101);
     later_by(&t, 601 * SECONDS);
     wish_w(&t, 11040);
-    expect_set(&t, 0, 0, 0);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 0, 0, 0);
+    expect_obeyed(&t, 0, 0, 0);
     assert_int_equal(status(&t)->progress.confirmed_seq, 101);
     assert_int_equal(status(&t)->progress.stage, STAGE_WAITING);
     later_by(&t, 61 * SECONDS);
-    expect_set(&t, 16, 16, 16);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 16, 16, 16);
+    expect_obeyed(&t, 16, 16, 16);
     assert_int_equal(status(&t)->progress.confirmed_seq, 102);
 }
 
@@ -1638,9 +1618,7 @@ static void a_feed_is_in_time_however_late_it_is_taken(void **state)
     t.want.watchdog_s = 10;
     t.want.fallback_action = FALLBACK_PAUSE;
     wish_w(&t, 7400);
-    expect_set(&t, 10, 10, 10);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 10, 10, 10);
+    expect_obeyed(&t, 10, 10, 10);
     t.want.fed_at_ms = t.now_ms + 9999;
     t.now_ms += 10000;
     circuit_decide(&t.c, t.now_ms);
@@ -1659,14 +1637,10 @@ static void start_boost(void **state)
     cfg.start_boost = true;
     start_with(&t, &cfg);
     wish_w(&t, 0);
-    expect_set(&t, 0, 0, 0);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 0, 0, 0);
+    expect_obeyed(&t, 0, 0, 0);
     later_by(&t, 30 * SECONDS);
     wish_w(&t, 4200);
-    expect_set(&t, 7, 7, 7);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 7, 7, 7);
+    expect_obeyed(&t, 7, 7, 7);
     later_by(&t, 15 * SECONDS);
     expect_set(&t, 6, 6, 6);
 }
@@ -1772,9 +1746,7 @@ static void a_restored_wish_is_sent_once_more(void **state)
     assert_int_equal(status(&t)->telemetry.energy_wh, 5000);
     expect_nothing(&t); /* a crash loop keeps the interval */
     later_by(&t, 10 * SECONDS);
-    expect_set(&t, 10, 10, 10);
-    done(&t, REQUEST_SET, ERR_OK, 200);
-    report(&t, 10, 10, 10);
+    expect_obeyed(&t, 10, 10, 10);
     assert_int_equal(status(&t)->progress.stage, STAGE_CONFIRMED);
     assert_int_equal(status(&t)->wishes.confirmed, 1);
     assert_int_equal(status(&t)->wishes.pending, 0);
