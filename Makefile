@@ -19,6 +19,7 @@
 
 PREFIX       ?= /usr/local
 UNITDIR      ?= $(PREFIX)/lib/systemd/system
+ZSHDIR       ?= $(PREFIX)/share/zsh/site-functions
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
 PKG_CONFIG   ?= pkg-config
@@ -242,7 +243,7 @@ INSTALLED = \
     $(patsubst %,755:%:$(PREFIX)/sbin,$B/eveccd) \
     $(patsubst %,755:%:$(PREFIX)/bin,$B/evecc $B/easeesim) \
     644:$B/completion/evecc:$(PREFIX)/share/bash-completion/completions \
-    644:$B/completion/_evecc:$(PREFIX)/share/zsh/vendor-completions \
+    644:$B/completion/_evecc:$(ZSHDIR) \
     $(patsubst %,644:%:$(UNITDIR),$B/eveccd.service etc/eveccd.socket) \
     $(foreach page,$(PAGES),644:$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))) \
     $(patsubst %,644:%:$(PREFIX)/share/doc/evecc,README.md LICENSE etc/evecc.conf \

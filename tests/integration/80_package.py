@@ -84,6 +84,40 @@ def newer(bench, deb):
     return folder + ".deb"
 
 
+def test_make_install(bench):
+    """Everything in its place, twice the same; uninstalled again, but for what is the owner's."""
+    with open(os.path.join(harness.BUILD, "version")) as f:
+        version = f.read().strip()  # a commit since then is no reason to compile
+
+    def make(target):
+        bench.run("make", "-C", TOP, "--no-print-directory", target, "PREFIX=/opt/evecc",
+                  f"DESTDIR={bench.folder}/root", f"VERSION={version}", limit_s=300)
+
+    def files():
+        return set(bench.run("find", f"{bench.folder}/root", "!", "-type", "d", "-printf",
+                             "/%P\\n").split())
+
+    make("install")
+    prefix = "/opt/evecc"
+    wanted = {f"{prefix}/{name}" for name in (
+        "sbin/eveccd", "bin/evecc", "bin/easeesim", "lib/systemd/system/eveccd.service",
+        "lib/systemd/system/eveccd.socket", "share/man/man8/eveccd.8", "share/man/man1/evecc.1",
+        "share/man/man1/easeesim.1", "share/man/man5/evecc.conf.5", "share/doc/evecc/README.md",
+        "share/bash-completion/completions/evecc", "share/zsh/site-functions/_evecc")}
+    first = files()
+    equal(wanted - first, set(), "what is missing")
+    equal({f for f in first if not f.startswith(prefix)}, {"/etc/evecc/evecc.conf"}, "elsewhere")
+    with open(f"{bench.folder}/root{prefix}/lib/systemd/system/eveccd.service") as f:
+        assert f"ExecStart={prefix}/sbin/eveccd " in f.read()
+    bench.write("root/etc/evecc/evecc.conf", "mine\n")
+    make("install")
+    equal(files(), first, "the second time")
+    make("uninstall")
+    equal(files(), {"/etc/evecc/evecc.conf"}, "what is left")
+    with open(f"{bench.folder}/root/etc/evecc/evecc.conf") as f:
+        equal(f.read(), "mine\n", "the configuration")
+
+
 def test_lintian(bench):
     cleanroot.needs("lintian")
     bench.run("lintian", "--fail-on", "error,warning", "--allow-root", cleanroot.package())
