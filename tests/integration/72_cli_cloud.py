@@ -205,6 +205,26 @@ def test_blocked(bench):
     equal(len(sim.ledger()), calls, "calls during the block")
 
 
+def test_forms_of_a_block(bench):
+    """403 without a word of Easee's, as a firewall before the cloud sends it; 429 that speaks of a
+    block."""
+    sim = bench.sim()
+    for n, fault in enumerate(({"kind": "html", "status": 403},
+                               {"kind": "status", "status": 403, "body": "error code: 1020"},
+                               {"kind": "status", "status": 429, "body": "You are blocked"})):
+        owner = Owner(bench, sim.url)
+        sim.fault(count=-1, **fault)
+        command = ("get", *HOME) if n < 2 else ("doctor",)
+        says(owner.evecc(*command, status=cli.THROTTLED, quiet=True), "blocked by the cloud",
+             "Stop", "other integrations")
+        calls = len(sim.ledger())
+        said = owner.evecc("doctor", status=cli.THROTTLED, quiet=True)
+        says(said, "blocked by the cloud", "remembers")
+        equal(len(sim.ledger()), calls, "calls during the block")
+        sim.heal()
+        owner.forget_logins()
+
+
 def test_no_network(bench):
     closed = f"http://127.0.0.1:{harness.free_port()}"
     says(Owner(bench, closed).evecc("get", *HOME, status=cli.CLOUD), "connection refused",

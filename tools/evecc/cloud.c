@@ -278,18 +278,6 @@ static bool wait_for(struct cloud *c, uint64_t ms, const char *why)
     return done;
 }
 
-enum err cloud_greet(struct cloud *c)
-{
-    struct easee_call call = {.path = "/health"};
-    uint64_t now_ms = account_lock(c->account);
-    enum err err;
-
-    budget_take(&account_budgets(c->account)->of[BUDGET_ALL], now_ms);
-    account_unlock(c->account);
-    err = carry(c, &call);
-    return c->reply.err == ERR_OK && err != ERR_BLOCKED ? ERR_OK : err;
-}
-
 /* ---- login ---- */
 
 static struct token_owner owner(const struct cloud *c)
@@ -392,7 +380,8 @@ static enum err log_in(struct cloud *c)
     return err;
 }
 
-enum err cloud_login(struct cloud *c)
+/* Nothing may be sent then: each call would prolong it. */
+static bool remembers_block(struct cloud *c)
 {
     uint64_t now_ms = account_lock(c->account);
     bool blocked;
@@ -404,7 +393,12 @@ enum err cloud_login(struct cloud *c)
                  "as this machine remembers, for another %llu min",
                  (unsigned long long)(c->session.blocked_until_ms - now_ms) / 60000 + 1);
     account_unlock(c->account);
-    if (blocked)
+    return blocked;
+}
+
+enum err cloud_login(struct cloud *c)
+{
+    if (remembers_block(c))
         return ERR_BLOCKED;
     return use_kept_token(c) ? ERR_OK : log_in(c);
 }
@@ -472,6 +466,23 @@ static void account_for(struct cloud *c, enum budget_class class, enum err err)
         session_accepted(&c->session);
     account_keep_session(c->account, &c->session, (uint8_t)c->mark);
     account_unlock(c->account);
+}
+
+enum err cloud_greet(struct cloud *c)
+{
+    struct easee_call call = {.path = "/health"};
+    uint64_t now_ms;
+    enum err err;
+
+    if (remembers_block(c))
+        return ERR_BLOCKED;
+    now_ms = account_lock(c->account);
+    budget_take(&account_budgets(c->account)->of[BUDGET_ALL], now_ms);
+    account_unlock(c->account);
+    err = carry(c, &call);
+    if (err == ERR_BLOCKED)
+        account_for(c, BUDGET_ALL, err);
+    return c->reply.err == ERR_OK && err != ERR_BLOCKED ? ERR_OK : err;
 }
 
 enum err cloud_call(struct cloud *c, enum budget_class class, const char *path,
