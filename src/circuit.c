@@ -291,6 +291,19 @@ static bool seen_idle(const struct circuit *c)
            t->op_mode != NA_U16;
 }
 
+/* Before the first setpoint it may charge by itself: from these phases it is switched. */
+static void take_over_phases(struct circuit *c)
+{
+    const struct telemetry *t = &c->charger[0].telemetry;
+    bool one_or_three = t->phases_in_use == 1 || t->phases_in_use == PHASES;
+
+    if (c->sent.known || !c->cfg.phase.may_switch)
+        return;
+    c->sent.phases.phases =
+        t->op_mode == 3 && one_or_three ? (uint8_t)t->phases_in_use : 0;
+    c->sent.phases.last_phases = c->sent.phases.phases;
+}
+
 static void confirm(struct circuit *c, uint64_t now_ms)
 {
     uint64_t trip = now_ms - c->sent.wished_at_ms;
@@ -421,6 +434,7 @@ void circuit_decide(struct circuit *c, uint64_t now_ms)
     }
     wish = wish_in_force(c);
     c->cfg.phase.may_switch = circuit_may_switch(c);
+    take_over_phases(c);
     phase_choose(&c->cfg.phase, &c->sent.phases, &wish, seen_idle(c), now_ms, &c->choice);
     if (circuit_wish_replaced(c))
         apply_ceiling(c);

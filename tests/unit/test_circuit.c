@@ -1078,6 +1078,27 @@ static void one_to_three_phases(void **state)
     assert_int_equal(status(&t)->progress.phase_switches_24h, 1);
 }
 
+/* It charges before the first setpoint: from three phases to 6 A on one it must pause. */
+static void takes_over_the_phases_of_a_charge(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start(&t);
+    observe(&t, 110, 30);
+    observe(&t, 109, 3);
+    wish_w(&t, 1400);
+    expect_set(&t, 0, 0, 0);
+    done(&t, REQUEST_SET, ERR_OK, 200);
+    report(&t, 0, 0, 0);
+    observe(&t, 109, 2);
+    later_by(&t, 30 * SECONDS);
+    expect_set(&t, 6, 0, 0);
+    done(&t, REQUEST_SET, ERR_OK, 200);
+    report(&t, 6, 0, 0);
+    assert_int_equal(status(&t)->progress.phase_switches_24h, 1);
+}
+
 static void a_pause_ends_early_when_idle(void **state)
 {
     struct bench t;
@@ -1901,6 +1922,7 @@ int main(void)
         cmocka_unit_test(first_setpoint_waits_for_the_grid_type),
         cmocka_unit_test(the_stream_tells_the_grid_type),
         cmocka_unit_test(one_to_three_phases),
+        cmocka_unit_test(takes_over_the_phases_of_a_charge),
         cmocka_unit_test(a_pause_ends_early_when_idle),
         cmocka_unit_test(somebody_else_is_overruled_a_few_times),
         cmocka_unit_test(a_foreign_command_is_looked_after),
