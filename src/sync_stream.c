@@ -130,6 +130,13 @@ void sync_take_stream(struct sync *s, uint64_t now_ms)
     }
     if (s->token_generation == 0 || (s->stream_token == s->token_generation && !again))
         return;
+    if (s->stream_token == 0) { /* a crash loop must not hammer the hub */
+        struct budget *connects = &s->budgets->of[BUDGET_STREAM];
+
+        if (budget_wait_ms(connects, now_ms, false) > 0)
+            return;
+        budget_take(connects, now_ms);
+    }
     s->stream_token = s->token_generation;
     if (again)
         s->stream_retry_at_ms = now_ms + STREAM_REJECTED_MS;

@@ -237,6 +237,8 @@ def test_crash_loop_keeps_the_budget(bench):
     assert max(sum(1 for t in times if start <= t < start + 60000) for start in times) <= 10
     equal(len(sim.ledger("POST", LOGIN)), 1, "logins")
     equal(len(lookups(sim)), 2, "calls to find the circuit")
+    connects = len(sim.ledger(path="/hubs/"))
+    assert 5 < connects <= 10, f"{connects} connections to the hub"
 
 
 def test_refused_password_is_not_tried_again_by_a_restart(bench):
