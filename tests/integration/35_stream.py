@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: MIT
 """The charger's truth comes back: over the live stream, within seconds and without polling; what
 the charger made of a setpoint; others at the wheel; a hub that fails."""
+import json
 import time
+import urllib.request
 
 import harness
-from harness import SERIAL, SETTINGS, equal, note, until
+from harness import PASSWORD, SERIAL, SETTINGS, USER, equal, note, until
 
 HUB = "/hubs/chargers"
 OBSERVATIONS = "/observations"
@@ -243,6 +245,42 @@ def test_charger_limit_of_others(bench):
     until_drawn(sim, client, [15, 15, 15])
     equal(client.u32(FOREIGN_COMMANDS), 2, "foreign commands")
     equal((client.u32(REASSERTS), client.u32(7128)), (0, 0), "re-asserts, faults")
+
+
+def another_program(sim):
+    """What posts BODY to PATH, with the same account but a token of its own."""
+    def post(path, body, **headers):
+        headers["Content-Type"] = "application/json"
+        request = urllib.request.Request(sim.url + path, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.read()
+
+    token = json.loads(post(LOGIN, {"userName": USER, "password": PASSWORD}))["accessToken"]
+    return lambda path, body: post(path, body, Authorization=f"Bearer {token}")
+
+
+def test_another_program(bench):
+    """Pauses and resumes the charger, which is shown; then sets the circuit, which is not left."""
+    sim, client = start(bench)
+    client.power(7400)
+    until_stage(client, EFFECTIVE)
+    post = another_program(sim)
+    commands = f"/api/chargers/{SERIAL}/commands/"
+    post(commands + "pause_charging", {})
+    until_drawn(sim, client, [0, 0, 0])
+    until(lambda: client.u16(7322) == 11, lambda: f"held by the charger: {client.setpoint()}")
+    post(commands + "resume_charging", {})
+    until_drawn(sim, client, [10, 10, 10])
+    equal((client.u32(FOREIGN_COMMANDS), client.u32(REASSERTS)), (2, 0), "foreign, re-asserts")
+
+    sent = len(sim.setpoints())
+    post("/api/sites/54321/circuits/12345" + SETTINGS,
+         {f"dynamicCircuitCurrentP{p}": 20 for p in (1, 2, 3)})
+    until(lambda: client.u32(REASSERTS) == 1, "re-asserted")
+    until_drawn(sim, client, [10, 10, 10])
+    until_stage(client, EFFECTIVE)
+    equal(len(sim.setpoints()), sent + 2, "setpoints: theirs and ours")
+    equal(client.u32(7128), 0, "faults")
 
 
 def test_restart_of_the_charger(bench):

@@ -577,8 +577,8 @@ FAULTS.elsewhere("F-41", "killed, and started again after the validity of its wi
                  "the wish is shown but not sent; the fallback is", RESTART,
                  "test_expired_wish_is_not_sent")
 FAULTS.left_out("F-42", "upgrade and downgrade of the package under traffic",
-                "packages are tried in a clean Debian by the packaging tests; state of another "
-                "version: F-09")
+                "an upgrade of the running service, in a clean Debian, is part of "
+                "tests/integration/80_package.py; the state of another version is F-09")
 
 
 # ---- the log ----

@@ -96,16 +96,22 @@ for by_stream in (True, False):
 
 
 def test_the_gateway_dies(bench):
-    """What it is for."""
-    sim = cloud(bench, "", True, "offline")
-    gateway = bench.gateway(sim, circuits=CIRCUITS)
-    gateway.client().power(6910)
-    until(lambda: sim.currents() == [10, 10, 10], "10 A")
-    gateway.process.send_signal(signal.SIGKILL)
-    gateway.wait()
+    """What it is for; and what it comes to if a setpoint lapses differently."""
+    sims = {expiry: cloud(bench, expiry, True, expiry) for expiry in EXPIRIES}
+    for expiry, sim in sims.items():
+        gateway = bench.gateway(sim, name=expiry, circuits=CIRCUITS)
+        gateway.client().power(6910)
+        until(lambda s=sim: s.currents() == [10, 10, 10], "10 A")
+        gateway.process.send_signal(signal.SIGKILL)
+        gateway.wait()
     killed = time.monotonic()
-    until(lambda: sim.currents() == [OFFLINE] * 3, "the offline limit", LIFE_S + 10, 0.3)
-    note(f"the offline limit {time.monotonic() - killed:.0f} s after the kill")
+
+    def currents():
+        return [sims[expiry].currents()[0] for expiry in EXPIRIES]
+
+    until(lambda: currents() == [OFFLINE, MAXIMUM, 10], lambda: f"lapsed: {currents()}",
+          LIFE_S + 10, 0.3)
+    note(f"{dict(zip(EXPIRIES, currents()))} A, {time.monotonic() - killed:.0f} s after the kill")
 
 
 def test_a_restart_renews_what_may_live_since_before(bench):
