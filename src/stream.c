@@ -621,8 +621,6 @@ enum err stream_new(struct stream **ret, const struct stream_options *opt)
     static const char system_ca[] = "/etc/ssl/certs/ca-certificates.crt";
     struct lws_context_creation_info info = {.port = CONTEXT_PORT_NO_LISTEN,
                                              .protocols = protocols,
-                                             .gid = -1,
-                                             .uid = -1,
                                              .options =
                                                  LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
                                              .connect_timeout_secs = 10,

@@ -525,8 +525,6 @@ struct http *http_new(struct sim *sim, const struct http_options *o, char *why)
         .fd_limit_per_thread = CONNECTIONS + 64,
         .keepalive_timeout = 120,
         .timeout_secs = 20,
-        .gid = -1,
-        .uid = -1,
     };
     struct http *h;
 
