@@ -139,6 +139,21 @@ def test_password_sources(bench):
          "warning: --password shows the password")
 
 
+def test_asked_on_a_terminal(bench):
+    """The password, unseen; and what takes long has a line of its own, which goes again."""
+    sim = bench.sim()
+    owner = Owner(bench, sim.url)
+    at = owner.account.index("--password-file")
+    del owner.account[at:at + 2]
+    sim.fault(path="/settings", kind="slow", delay_ms=2500)
+    status, shown = cli.typed(owner, "Password of owner@example.org: ", PASSWORD, "get", *HOME)
+    equal(status, cli.OK, "status: " + shown)
+    assert SERIAL in shown and PASSWORD not in shown, shown
+    line = f"\r\033[Kasking {sim.url}, "
+    assert line + "1 s" in shown and line + "2 s" in shown, repr(shown)
+    assert shown.rindex("\r\033[K") > shown.rindex(line), repr(shown)
+
+
 def interrupted(owner, *args, when):
     """Presses Ctrl-C when WHEN(what it said so far) holds; its status and all it said."""
     with tempfile.TemporaryFile("w+") as said:

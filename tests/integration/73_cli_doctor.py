@@ -6,7 +6,6 @@ import importlib
 import os
 import pty
 import re
-import select
 import socket
 import subprocess
 
@@ -198,42 +197,16 @@ def test_flash(bench):
     equal(sim.circuit()["offline"], [8, 8, 8], "offline currents")
 
 
-def typed(owner, answer, *args):
-    """Runs evecc in a terminal and types ANSWER at its question: (status, what it showed)."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen([os.path.join(BUILD, "evecc"), *map(str, args), *owner.account],
-                               stdin=slave, stdout=slave, stderr=slave,
-                               env={**os.environ, **owner.env, "TERM": "dumb"},
-                               preexec_fn=harness.die_with_parent)
-    shown = b""
-
-    def asked():
-        nonlocal shown
-        while select.select([master], [], [], 0)[0]:
-            shown += os.read(master, 65536)
-        return b"Type yes" in shown
-
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, master)
-        stack.callback(os.close, slave)
-        stack.callback(process.kill)
-        until(asked, lambda: f"the question, not {shown}")
-        os.write(master, answer)
-        status = process.wait(60)
-        asked()
-    return status, shown.decode()
-
-
 def test_confirmation(bench):
     """It names what wears out, and takes nothing but yes."""
     sim = bench.sim()
     owner = Owner(bench, sim.url)
     command = ("limits", *HOME, "--max-circuit", 25, "--flash")
-    status, shown = typed(owner, b"y\n", *command)
+    status, shown = cli.typed(owner, "Type yes", "y", *command)
     equal(status, cli.REFUSED, "status")
     assert "flash wears" in shown and SERIAL in shown and "25 / 25 / 25" in shown, shown
     equal(sim.circuit()["flash_writes"], 0, "writes to flash")
-    status, shown = typed(owner, b"yes\n", *command)
+    status, shown = cli.typed(owner, "Type yes", "yes", *command)
     equal(status, cli.OK, "status: " + shown)
     equal(sim.circuit()["max"], [25, 25, 25], "maximum")
 

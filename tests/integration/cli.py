@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Runs the command line tool and looks at what it says."""
+import contextlib
 import json
 import os
+import pty
+import select
 import shutil
 import subprocess
 
-from harness import BUILD, PASSWORD, USER
+from harness import BUILD, PASSWORD, USER, die_with_parent, until
 
 # A circuit of the simulated account, on the command line.
 HOME = ("--site-key", "ABCD-1234", "--circuit-panel-id", 1)
@@ -76,3 +79,28 @@ class Owner:
     def forget_logins(self):
         """As after a while: it may log in at once."""
         shutil.rmtree(os.path.join(self.env["XDG_STATE_HOME"], "evecc"))
+
+
+def typed(owner, question, answer, *args):
+    """Runs evecc in a terminal and types ANSWER at its QUESTION: (status, what it showed)."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen([os.path.join(BUILD, "evecc"), *map(str, args), *owner.account],
+                               stdin=slave, stdout=slave, stderr=slave,
+                               env={**os.environ, **owner.env, "TERM": "dumb"},
+                               preexec_fn=die_with_parent)
+    shown = b""
+
+    def read():
+        nonlocal shown
+        while select.select([master], [], [], 0)[0]:
+            shown += os.read(master, 65536)
+        return shown.decode()
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, master)
+        stack.callback(os.close, slave)
+        stack.callback(process.kill)
+        until(lambda: question in read(), lambda: f"the question, not {shown}")
+        os.write(master, answer.encode() + b"\n")
+        status = process.wait(60)
+        return status, read()
