@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Clients that others wrote: mbpoll, pymodbus and modbus-serial."""
-import os
 import shutil
 import subprocess
 
@@ -36,14 +35,8 @@ def test_mbpoll(bench):
 
 
 def test_pymodbus(bench):
-    try:
-        from pymodbus.client import ModbusTcpClient
-    except ImportError as why:
-        raise Skip(f"pymodbus: {why}") from why
     sim, gateway = start(bench)
-    client = ModbusTcpClient("127.0.0.1", port=gateway.port)
-    assert client.connect()
-    bench.stack.callback(client.close)
+    client = harness.pymodbus(bench, gateway)
 
     wrote = client.write_registers(7202, [0, 7400], slave=1)
     assert not wrote.isError(), wrote
@@ -60,14 +53,9 @@ def test_pymodbus(bench):
 
 
 def test_modbus_serial_pipelines(bench):
-    node = shutil.which("node")
-    if not node:
-        raise Skip("Node.js is not installed")
-    here = os.path.dirname(os.path.abspath(__file__))
-    if not os.path.isdir(os.path.join(here, "node_modules", "modbus-serial")):
-        raise Skip("modbus-serial is not installed and the npm registry was not reached")
+    node = harness.node_with("modbus-serial")
     sim, gateway = start(bench)
-    print(bench.run(node, os.path.join(here, "modbus-serial.js"), str(gateway.port)))
+    print(bench.run(node, "modbus-serial.js", str(gateway.port)))
     reaches(sim, [10, 10, 10])
 
 

@@ -13,8 +13,6 @@ import subprocess
 import harness
 from harness import Skip, equal, until
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-
 
 def start(bench):
     sim = bench.sim()
@@ -155,29 +153,21 @@ def test_wireshark(bench):
 
 def test_pymodbus_unit_0(bench):
     """pymodbus 3.0 asks unit 0 when none is named."""
-    try:
-        from pymodbus.client import ModbusTcpClient
-        import pymodbus
-    except ImportError as why:
-        raise Skip(f"pymodbus: {why}") from why
     sim, gateway = start(bench)
-    client = ModbusTcpClient("127.0.0.1", port=gateway.port)
-    assert client.connect()
-    bench.stack.callback(client.close)
+    client = harness.pymodbus(bench, gateway)
     equal(client.read_holding_registers(7000, 2).registers, [0x4556, 0x4757], "magic")
     assert not client.write_registers(7202, [0, 7400]).isError()
     until(lambda: sim.currents() == [10, 10, 10], "7400 W at the charger")
+    import pymodbus
     from pymodbus.mei_message import ReadDeviceInformationRequest
     told = client.execute(ReadDeviceInformationRequest(read_code=1, object_id=0))
     equal(told.information[1], b"EVGW", f"product code, pymodbus {pymodbus.__version__}")
 
 
 def test_jsmodbus(bench):
-    need("node")
-    if not os.path.isdir(os.path.join(HERE, "node_modules", "jsmodbus")):
-        raise Skip("jsmodbus is not installed and the npm registry was not reached")
+    node = harness.node_with("jsmodbus")
     sim, gateway = start(bench)
-    print(bench.run("node", os.path.join(HERE, "jsmodbus.js"), str(gateway.port)))
+    print(bench.run(node, "jsmodbus.js", str(gateway.port)))
     until(lambda: sim.currents() == [10, 10, 10], "7400 W at the charger")
 
 

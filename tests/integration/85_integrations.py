@@ -6,11 +6,11 @@ import csv
 import json
 import os
 import re
-import shutil
 
 import harness
 from harness import TOP, Skip, equal, until
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 FOLDER = os.path.join(TOP, "doc/integrations")
 BITS = {"u16": 16, "i16": 16, "u32": 32, "u64": 64}
 
@@ -125,17 +125,11 @@ def test_evcc(bench):
 
 
 def test_home_assistant(bench):
-    try:
-        from pymodbus.client import ModbusTcpClient
-    except ImportError as why:
-        raise Skip(f"pymodbus: {why}") from why
     rows = register_map()
     package = load_yaml("home-assistant.yaml")
     hub = package["modbus"][0]
     sim, gateway, _ = start(bench)
-    client = ModbusTcpClient("127.0.0.1", port=gateway.port)
-    assert client.connect()
-    bench.stack.callback(client.close)
+    client = harness.pymodbus(bench, gateway)
 
     def read(entity):
         row = rows[entity["address"]]
@@ -184,10 +178,7 @@ module.exports = {{ flowFile: "flows.json", uiHost: "127.0.0.1", uiPort: {port},
 
 def test_node_red(bench):
     """The flow as Node-RED itself runs it: its buttons pressed, what it debugs in the log."""
-    node = shutil.which("node")
-    red = os.path.join(os.path.dirname(os.path.abspath(__file__)), "node-red/node_modules")
-    if not node or not os.path.isdir(os.path.join(red, "node-red-contrib-modbus")):
-        raise Skip("Node-RED is not installed")
+    node = harness.node_with("node-red-contrib-modbus", "node-red")
     rows = register_map()
     names = {row["name"]: row for row in rows.values()}
     with open(path("node-red.json")) as f:
@@ -210,8 +201,9 @@ def test_node_red(bench):
             n.update(type="function", func=SHOW, outputs=0)
     bench.write("flows.json", json.dumps(flow))
     bench.write("settings.js", NODE_RED.format(port=harness.free_port()))
-    program = bench.start(harness.Program([node, os.path.join(red, "node-red/red.js"), "-u",
-                                           bench.folder], os.path.join(bench.folder, "node-red.log")))
+    program = bench.start(harness.Program(
+        [node, f"{HERE}/node-red/node_modules/node-red/red.js", "-u", bench.folder],
+        os.path.join(bench.folder, "node-red.log")))
 
     def shown(name):
         """What it showed last."""

@@ -16,6 +16,7 @@ import http.client
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import ssl
@@ -430,6 +431,29 @@ class Bench:
             except AssertionError as problem:
                 problems.append(str(problem))
         assert not problems, "; ".join(problems)
+
+
+def pymodbus(bench, gateway):
+    """pymodbus's client, connected."""
+    try:
+        from pymodbus.client import ModbusTcpClient
+    except ImportError as why:
+        raise Skip(f"pymodbus: {why}") from why
+    client = ModbusTcpClient("127.0.0.1", port=gateway.port)
+    assert client.connect()
+    bench.stack.callback(client.close)
+    return client
+
+
+def node_with(package, folder="."):
+    """Node.js, where the npm PACKAGE is installed in FOLDER."""
+    node = shutil.which("node")
+    if not node:
+        raise Skip("Node.js is not installed")
+    here = os.path.dirname(os.path.abspath(__file__))
+    if not os.path.isdir(os.path.join(here, folder, "node_modules", package)):
+        raise Skip(f"{package} is not installed and the npm registry was not reached")
+    return node
 
 
 def run_test(function):
