@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 
 enum {
     WAIT_MAX_MS = 10 * 1000, /* shows the service watchdog that the thread lives */
+    WANTS_MS = 20,           /* wishes are looked at so often, however many there are */
     COUNTDOWN_MS = 5 * 1000, /* how old a shown "calls left" may be */
     FINISH_MS = 2 * 1000,    /* a setpoint on its way may end before the thread does */
     STREAM_STOP_MS = 500,
@@ -310,6 +312,8 @@ static void finish_jobs(struct sync *s, uint64_t now_ms)
 
 static void take_wants(struct sync *s, uint64_t now_ms)
 {
+    s->wants_at_ms = now_ms + WANTS_MS;
+    atomic_store(&s->wants_waiting, false); /* before: a later one wakes us again */
     for (size_t i = 0; i < s->units; i++) {
         struct unit *u = &s->unit[i];
         struct want w;
@@ -350,6 +354,8 @@ static int wait_ms(struct sync *s, uint64_t now_ms)
     if (budget_left(write, now_ms) + write->rule[0].reserve < write->rule[0].calls)
         at = earlier(at, now_ms + COUNTDOWN_MS);
     at = earlier(at, earlier(s->stream_retry_at_ms, s->keep_at_ms));
+    if (atomic_load(&s->wants_waiting))
+        at = earlier(at, s->wants_at_ms);
     for (size_t i = 0; i < s->units; i++) {
         struct circuit *c = &s->unit[i].circuit;
         uint64_t wake = earlier(circuit_wake(c, s->budgets, now_ms),
@@ -375,7 +381,8 @@ static void turn(struct sync *s, uint64_t now_ms)
 {
     atomic_store(&s->progress_ms, now_ms);
     take_credentials(s, now_ms);
-    take_wants(s, now_ms);
+    if (now_ms >= s->wants_at_ms)
+        take_wants(s, now_ms);
     finish_jobs(s, now_ms);
     sync_take_stream(s, now_ms);
     start_session(s, now_ms);
@@ -400,6 +407,8 @@ static void *run(void *arg)
         sync_unlock_account(s);
         sync_keep(s, now_ms); /* nothing that was started has left yet */
         easee_run(s->easee, timeout_ms);
+        if (timeout_ms >= COUNTDOWN_MS && sys_now_ms() >= now_ms + (unsigned)timeout_ms)
+            malloc_trim(0); /* nothing to do: what JSON of many circuits took goes back */
     }
     for (end_ms = now_ms + FINISH_MS; writing(s) && now_ms < end_ms;) {
         easee_run(s->easee, (int)(end_ms - now_ms));
@@ -407,8 +416,8 @@ static void *run(void *arg)
         finish_jobs(s, now_ms);
         sync_unlock_account(s);
     }
-    take_wants(s, now_ms); /* what was answered last is not sent any more, but saved */
-    s->keep_failing = false;
+    take_wants(s, now_ms);  /* what was answered last is not sent any more, but saved */
+    s->keep_at_ms = now_ms; /* also after a failure just now */
     sync_keep(s, now_ms);
     eventfd_write(s->exit_fd, 1);
     return NULL;
@@ -419,6 +428,15 @@ static void wake(void *arg)
     struct sync *s = arg;
 
     easee_wake(s->easee);
+}
+
+/* From the Modbus thread.  Only the first of many: the thread looks at them together. */
+static void wake_for_wants(void *arg)
+{
+    struct sync *s = arg;
+
+    if (!atomic_exchange(&s->wants_waiting, true))
+        easee_wake(s->easee);
 }
 
 static struct circuit_config policy(const struct config_circuit *c)
@@ -493,7 +511,7 @@ enum err sync_new(struct sync **ret, const struct config *cfg, struct exchange *
         snprintf(why, why_size, "out of memory");
         goto out;
     }
-    exchange_on_want(x, wake, s);
+    exchange_on_want(x, wake_for_wants, s);
     sync_show(s, sys_now_ms());
     *ret = s;
     return ERR_OK;

@@ -105,9 +105,9 @@ static void restore_state(struct sync *s, const struct state_clock *clock)
     if (err == ERR_NOT_FOUND)
         return;
     for (size_t i = 0; i < s->units; i++)
-        describe(&s->state[i], &s->unit[i].cfg);
+        describe(&s->kept[i], &s->unit[i].cfg);
     if (err == ERR_OK)
-        err = state_decode(text, len, clock, s->state, s->units, &trusted);
+        err = state_decode(text, len, clock, s->kept, s->units, &trusted);
     free(text);
     if (err != ERR_OK) {
         sync_note_error(s, "reading the saved state", err, 0,
@@ -123,8 +123,8 @@ static void restore_state(struct sync *s, const struct state_clock *clock)
         struct state_circuit as_configured;
 
         describe(&as_configured, &s->unit[i].cfg);
-        state_reconfigure(&s->state[i], &as_configured.start);
-        restore_unit(s, &s->unit[i], &s->state[i], clock->now_ms);
+        state_reconfigure(&s->kept[i], &as_configured.start);
+        restore_unit(s, &s->unit[i], &s->kept[i], clock->now_ms);
     }
 }
 
@@ -134,7 +134,9 @@ static bool save_state(struct sync *s, const struct state_clock *clock)
     size_t len;
     bool ok;
 
-    if (state_encode(s->state, s->units, clock, &text, &len) != ERR_OK) {
+    for (size_t i = 0; i < s->units; i++)
+        collect(&s->kept[i], &s->unit[i]);
+    if (state_encode(s->kept, s->units, clock, &text, &len) != ERR_OK) {
         errno = ENOMEM;
         return false;
     }
@@ -143,13 +145,16 @@ static bool save_state(struct sync *s, const struct state_clock *clock)
     return ok;
 }
 
-static bool state_is_due(struct sync *s)
+/* What is kept is what was saved, but for an attempt that failed. */
+static bool state_is_due(const struct sync *s)
 {
-    bool due = false;
+    bool due = s->keep_failing;
 
-    for (size_t i = 0; i < s->units; i++) {
-        collect(&s->state[i], &s->unit[i]);
-        due = due || state_due(&s->kept[i], &s->state[i]);
+    for (size_t i = 0; i < s->units && !due; i++) {
+        struct state_circuit now = s->kept[i];
+
+        collect(&now, &s->unit[i]);
+        due = state_due(&s->kept[i], &now);
     }
     return due;
 }
@@ -195,9 +200,8 @@ enum err sync_keep_open(struct sync *s, const char *state_dir, struct store *sto
     sys_clock(&clock);
     s->store = store;
     s->keep_at_ms = NEVER;
-    s->state = calloc(s->units, sizeof s->state[0]);
     s->kept = calloc(s->units, sizeof s->kept[0]);
-    if (s->state == NULL || s->kept == NULL)
+    if (s->kept == NULL)
         return ERR_SYSTEM;
     if (account_open(&s->account, state_dir, sys_clock, why, sizeof why) != ERR_OK) {
         if (s->account == NULL)
@@ -211,11 +215,8 @@ enum err sync_keep_open(struct sync *s, const char *state_dir, struct store *sto
         restore_state(s, &clock);
     }
     for (size_t i = 0; i < s->units; i++) {
-        struct state_circuit *c = &s->state[i];
-
-        describe(c, &s->unit[i].cfg);
-        collect(c, &s->unit[i]);
-        s->kept[i] = *c;
+        describe(&s->kept[i], &s->unit[i].cfg);
+        collect(&s->kept[i], &s->unit[i]);
     }
     return ERR_OK;
 }
@@ -223,7 +224,6 @@ enum err sync_keep_open(struct sync *s, const char *state_dir, struct store *sto
 void sync_keep_close(struct sync *s)
 {
     account_free(s->account);
-    free(s->state);
     free(s->kept);
 }
 
@@ -287,10 +287,8 @@ void sync_keep(struct sync *s, uint64_t now_ms)
         s->token_kept = s->token_generation;
         token = false;
     }
-    if (state && save_state(s, &clock)) {
-        memcpy(s->kept, s->state, s->units * sizeof s->kept[0]);
+    if (state && save_state(s, &clock))
         state = false;
-    }
     note_saving(s, !token && !state, now_ms);
     note_slowness(s, sys_now_ms() - clock.now_ms, now_ms);
 }

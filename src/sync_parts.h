@@ -74,16 +74,17 @@ struct sync {
     uint64_t stream_retry_at_ms; /* give it the same token again; NEVER */
     size_t read_turn;            /* ... for the next read */
     size_t turn; /* where the search for the next setpoint begins: nobody starves */
-    struct store *store;                /* NULL: nothing is kept */
-    struct state_circuit *state, *kept; /* one per unit: as it is, as it was saved */
-    uint64_t keep_at_ms;                /* saving is tried again; NEVER */
+    struct store *store;        /* NULL: nothing is kept */
+    struct state_circuit *kept; /* one per unit, as it was saved */
+    uint64_t keep_at_ms;        /* saving is tried again; NEVER */
     bool keep_failing;
     struct log_limit error_lines, stream_lines, silent_lines, keep_lines, slow_lines;
 
     pthread_t thread;
     bool started;
     int exit_fd;
-    atomic_bool stop;
+    atomic_bool stop, wants_waiting;
+    uint64_t wants_at_ms; /* the next look at them */
     atomic_uint_least64_t progress_ms;
 
     pthread_mutex_t credentials_lock;
