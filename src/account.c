@@ -196,6 +196,21 @@ static void take_disk(struct account *a)
                sizeof mine.of[k].rule);
 }
 
+/* Both begin as they did when we wrote or read last: whoever writes raises the number. */
+static bool unchanged(const struct account *a)
+{
+    enum { HEAD = offsetof(struct image, saved) };
+    uint64_t newest = 0;
+    struct image head;
+
+    for (off_t k = 0; k < 2; k++) {
+        if (pread(a->fd, &head, HEAD, k * (off_t)sizeof head) != HEAD)
+            return false;
+        newest = head.number > newest ? head.number : newest;
+    }
+    return newest != 0 && newest == a->disk.number;
+}
+
 static void read_file(struct account *a, uint64_t now_ms)
 {
     bool found = false, empty = true;
@@ -309,7 +324,7 @@ uint64_t account_lock(struct account *a)
     if (a->fd >= 0)
         take_lock(a);
     a->clock(&now);
-    if (a->fd >= 0 && !a->unsaved)
+    if (a->fd >= 0 && !a->unsaved && !unchanged(a))
         read_file(a, now.now_ms);
     if (strcmp(i->saved.boot_id, now.boot_id) != 0 || now.boot_id[0] == '\0' ||
         now.now_ms < i->saved.now_ms)

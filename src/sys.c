@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -46,15 +47,26 @@ int64_t sys_unix_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-void sys_clock(struct state_clock *ret)
+/* It does not change while we run; "" when it cannot be read. */
+static char boot_id[STATE_BOOT_ID_MAX];
+
+static void read_boot_id(void)
 {
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    ssize_t len = fd < 0 ? -1 : read(fd, ret->boot_id, sizeof ret->boot_id - 1);
+    ssize_t len = fd < 0 ? -1 : read(fd, boot_id, sizeof boot_id - 1);
 
     if (fd >= 0)
         close(fd);
-    ret->boot_id[len > 0 ? len : 0] = '\0';
-    ret->boot_id[strcspn(ret->boot_id, "\n")] = '\0';
+    boot_id[len > 0 ? len : 0] = '\0';
+    boot_id[strcspn(boot_id, "\n")] = '\0';
+}
+
+void sys_clock(struct state_clock *ret)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, read_boot_id);
+    memcpy(ret->boot_id, boot_id, sizeof ret->boot_id);
     ret->now_ms = sys_now_ms();
     ret->unix_ms = sys_unix_ms();
 }
