@@ -19,8 +19,8 @@
 enum {
     ACCOUNTS_MAX = 8,
     SITES_MAX = 16,
-    CIRCUITS_MAX = 32,
-    CHARGERS_MAX = 64,
+    CIRCUITS_MAX = 256,
+    CHARGERS_MAX = 256,
     COMMANDS_MAX = 256, /* the newest; older ones are forgotten */
     NAME_SIZE = 64,
     SERIAL_SIZE = 16,
