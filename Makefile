@@ -5,11 +5,12 @@
 #   make test       everything that can be checked; its last line counts
 #   make check      unit tests only, seconds                 make check32: of the core, 32-bit
 #   make lint       format and static analysis, DEPTH=deep for ten times as much of it
-#   make bench      speed beside libmodbus's own server and a bare echo; write to confirmation
+#   make bench      speed beside a bare echo and other servers, memory, writes; minutes
 #   make fuzz       every parser for FUZZ_SECONDS (60) each
 #   make soak       hostile traffic for SOAK_MINUTES (60) while a marked client polls
 #   make docs       the documents made from the tables       make check-docs     are they fresh?
 #   make docs-suites doc/conformance.md and doc/attacks.md, from a run of the suites
+#   make docs-bench doc/performance.md and its plot, from a run of the bench
 #   make check-pure the core does no I/O, takes no lock, reads no clock
 #   make install    DESTDIR= PREFIX=/usr/local               make uninstall
 #   make deb        a Debian package, in build/              make setup, make clean
@@ -119,7 +120,7 @@ $B/tests/test_sim_%: tests/easeesim/test_sim_%.c $(filter-out %/main.o %/http.o,
 	$(call say,CC)$(CC) $(CPPFLAGS) -Itools/easeesim $(SIM_CFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ \
 	    $(filter %.c %.o,$^) $(TEST_LIBS) $(SIM_LIBS)
 
-$B/bench/%: tests/bench/%.c | $(DIRS)
+$B/bench/%: tests/bench/%.c $B/libevecc.a | $(DIRS)
 	$(PROGRAM) $(DEP_LIBS)
 
 $B/docgen/%: tools/docgen/%.c $B/libevecc.a | $(DIRS)
@@ -216,7 +217,11 @@ lint-scripts:
 	shellcheck $(SCRIPTS)
 
 bench: $B/eveccd $B/easeesim $(BENCH)
-	@tests/bench/run $B && exec tests/bench/stream $B
+	@EVECC_BUILD=$B exec tests/bench/run
+
+# doc/performance.md and its plot, from a run.
+docs-bench: $B/eveccd $B/easeesim $(BENCH)
+	@EVECC_BUILD=$B exec tests/bench/run --document
 
 # libFuzzer is clang's; the library is instrumented for it, in a folder of its own.
 fuzz:
@@ -280,5 +285,5 @@ clean:
 -include $(wildcard $B/*.d $B/tests/*.d $B/bench/*.d $B/docgen/*.d $B/fuzz/*.d $B/sim/*.d \
           $B/cli/*.d)
 .PHONY: all need setup run test check check32 tests need-cmocka check-pure lint lint-format \
-        lint-cppcheck lint-tidy lint-scripts docs check-docs bench run-fuzzers fuzz soak \
+        lint-cppcheck lint-tidy lint-scripts docs check-docs bench docs-bench run-fuzzers fuzz soak \
         docs-suites install uninstall deb clean FORCE

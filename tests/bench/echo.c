@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * echo - the least a Modbus server can do: one epoll event, one recv, one send of a
- * ready-made answer to "read ten registers".  Nothing is checked; it shows what the
- * machine allows.
+ * echo - the least a Modbus server can do: one epoll event, one recv, and for each
+ * request one send of an answer of the right size.  Nothing is checked and nothing is
+ * stored; it shows what the machine allows.
  *
  *   echo PORT */
 #include <arpa/inet.h>
@@ -10,9 +10,18 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+enum { HEADER = 6, ADU_MAX = 260, CLIENTS_MAX = 4096 };
+
+/* What came of a request that was cut. */
+static struct {
+    size_t size;
+    uint8_t bytes[1024];
+} held[CLIENTS_MAX];
 
 static void watch(int epoll, int fd)
 {
@@ -21,18 +30,38 @@ static void watch(int epoll, int fd)
     epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
-static void answer(int fd)
+static void answer(int fd, const uint8_t *request)
 {
-    uint8_t request[260], reply[29] = {[5] = 23, [6] = 1, [7] = 3, [8] = 20};
+    uint8_t reply[ADU_MAX] = {0};
+    size_t size = 12;
 
-    if (recv(fd, request, sizeof request, 0) <= 0) {
+    memcpy(reply, request, size); /* function 16 is answered with its own beginning */
+    reply[5] = 6;
+    if (request[7] == 3) {
+        reply[8] = (uint8_t)(2 * request[11]);
+        size = 9u + reply[8];
+        reply[5] = (uint8_t)(size - HEADER);
+        reply[9] = reply[10] = reply[11] = 0;
+    }
+    send(fd, reply, size, MSG_NOSIGNAL);
+}
+
+static void serve(int fd)
+{
+    uint8_t *bytes = held[fd].bytes;
+    ssize_t n = recv(fd, bytes + held[fd].size, sizeof held[fd].bytes - held[fd].size, 0);
+    size_t at = 0, size, end = held[fd].size + (n > 0 ? (size_t)n : 0);
+
+    held[fd].size = 0;
+    if (n <= 0) {
         close(fd);
         return;
     }
-    reply[0] = request[0];
-    reply[1] = request[1];
-    if (send(fd, reply, sizeof reply, MSG_NOSIGNAL) < 0)
-        close(fd);
+    for (; end - at >= HEADER && end - at >= (size = HEADER + bytes[at + 5]); at += size)
+        answer(fd, bytes + at);
+    if (at < end)
+        memmove(bytes, bytes + at, end - at);
+    held[fd].size = end - at;
 }
 
 int main(int argc, char **argv)
@@ -45,7 +74,7 @@ int main(int argc, char **argv)
 
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(listener, (struct sockaddr *)&at, sizeof at) != 0 ||
-        listen(listener, 128) != 0) {
+        listen(listener, 1024) != 0) {
         perror("echo");
         return 1;
     }
@@ -56,10 +85,12 @@ int main(int argc, char **argv)
 
         for (int i = 0; i < n; i++) {
             if (events[i].data.fd != listener) {
-                answer(events[i].data.fd);
+                serve(events[i].data.fd);
                 continue;
             }
             int fd = accept(listener, NULL, NULL);
+            if (fd < 0 || fd >= CLIENTS_MAX)
+                return 1;
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
             watch(epoll, fd);
         }

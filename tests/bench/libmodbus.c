@@ -23,7 +23,7 @@ int main(int argc, char **argv)
     unsigned first = number(argv[2]), count = number(argv[3]);
     modbus_mapping_t *map =
         modbus_mapping_new_start_address(0, 0, 0, 0, first, count, first, count);
-    int listener = modbus_tcp_listen(ctx, 128), highest = listener;
+    int listener = modbus_tcp_listen(ctx, 1024), highest = listener;
     fd_set all;
 
     if (listener < 0) {

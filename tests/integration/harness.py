@@ -99,13 +99,14 @@ def die_with_parent():
 class Program:
     """A child process whose output goes to a file."""
 
-    def __init__(self, argv, log_path, env=None, prefix=()):
+    def __init__(self, argv, log_path, env=None, prefix=(), pass_fds=()):
         self.name = os.path.basename(argv[0])
         self.log_path = log_path
         with open(log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [*prefix, *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, **(env or {})}, preexec_fn=die_with_parent)
+                env={**os.environ, **(env or {})}, preexec_fn=die_with_parent,
+                pass_fds=pass_fds)
 
     def log(self):
         with open(self.log_path, errors="replace") as f:
