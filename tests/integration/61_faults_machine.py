@@ -4,7 +4,6 @@
 import contextlib
 import ctypes
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -13,7 +12,7 @@ import time
 
 import harness
 from catalogue import FAULTS
-from faulty import LINUX, Clock, in_mounts, inside, need_root, small_disk
+from faulty import LINUX, Clock, in_mounts, inside, interfere, need_root, pid_of, small_disk
 from harness import SERIAL, SETTINGS, Skip, equal, note, throughout, until
 
 RESTART = "75_restart.py"
@@ -40,13 +39,6 @@ def again(bench, gateway, **options):
     """Another gateway in the place of one that has ended."""
     return bench.gateway(api=gateway.settings["api"], circuits=gateway.settings["circuits"],
                          **options)
-
-
-def pid_of(gateway):
-    """Its process, also when it runs under a tracer."""
-    with open(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children") as f:
-        children = f.read().split()
-    return int(children[0]) if children else gateway.process.pid
 
 
 def cpu_s(pid):
@@ -180,14 +172,6 @@ def test_f05(bench):
 
 # ---- disks ----
 
-def need_strace():
-    need_root("tracing a process that protects its memory")
-    if harness.SANITIZED:
-        raise Skip("a sanitizer does not go with strace")
-    if not shutil.which("strace"):
-        raise Skip("strace is not installed")
-
-
 STEPS = [(call, nth) for call in ("fsync", "linkat", "renameat", "unlinkat") for nth in range(1, 5)]
 
 
@@ -195,14 +179,12 @@ STEPS = [(call, nth) for call in ("fsync", "linkat", "renameat", "unlinkat") for
              "the next start finds the wish before or the one after, whole. Cuts between what a "
              "disk has and what it lost: tests/unit/test_store.c")
 def test_f06(bench):
-    need_strace()
     sim, gateway, _ = settled(bench)
     gateway.stop()
     old, new, found = WATTS[10], WATTS[10], {"before": 0, "after": 0}
     for call, nth in STEPS:
-        gateway = again(bench, gateway, ready=False, prefix=[
-            "strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
-            f"inject={call}:signal=SIGKILL:when={nth}"])
+        gateway = again(bench, gateway, ready=False,
+                        prefix=interfere(call, f"signal=SIGKILL:when={nth}"))
         with contextlib.suppress(OSError, AssertionError):
             gateway.until_notified("READY=1")
             client = gateway.client()
@@ -272,10 +254,7 @@ def test_f08(bench):
 @FAULTS.test("F-08", "the disk of the state fails (EIO) for a while",
              "as F-07")
 def test_f08_eio(bench):
-    need_strace()
-    sim, gateway, client = settled(bench, prefix=[
-        "strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e",
-        "inject=fsync:error=EIO:when=8..12"])
+    sim, gateway, client = settled(bench, prefix=interfere("fsync", "error=EIO:when=8..12"))
 
     def fails():
         return "state not saved" in client.text(7440, 20)
@@ -553,16 +532,14 @@ def test_f46(bench):
 @FAULTS.test("F-28", "killed after each of the calls that save a token the cloud has just rotated",
              "at most one login, then the token of that")
 def test_f28(bench):
-    need_strace()
     sim, gateway, _ = settled(bench)
     gateway.stop()
     # The token is no longer good: the next start refreshes it, and dies while it saves the answer.
     for nth in (1, 2):
         sim.set(expire_tokens=True)
         logins, refreshes = len(sim.ledger("POST", LOGIN)), len(sim.ledger("POST", REFRESH))
-        gateway = again(bench, gateway, ready=False, prefix=[
-            "strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat", "-e",
-            f"inject=renameat:signal=SIGKILL:when={nth}"])
+        gateway = again(bench, gateway, ready=False,
+                        prefix=interfere("renameat", f"signal=SIGKILL:when={nth}"))
         until(lambda: not gateway.alive(), lambda: f"killed: {gateway.log()[-500:]}", 90)
         assert len(sim.ledger("POST", REFRESH)) > refreshes, "not while it saves"
         gateway = again(bench, gateway)

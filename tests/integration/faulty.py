@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import mmap
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -181,12 +182,32 @@ class Line:
             client.shutdown(socket.SHUT_WR)
 
 
-# ---- namespaces ----
-
 def need_root(what):
     if os.geteuid() != 0:
         raise Skip(f"{what} needs root")
 
+
+# ---- system calls ----
+
+def interfere(calls, what):
+    """Words to put before a program, so that WHAT happens at CALLS of it, as strace has it."""
+    need_root("tracing a process that protects its memory")
+    if harness.SANITIZED:
+        raise Skip("a sanitizer does not go with strace")
+    if not shutil.which("strace"):
+        raise Skip("strace is not installed")
+    return ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e",
+            f"inject={calls}:{what}"]
+
+
+def pid_of(program):
+    """Its process, also when it runs under a tracer."""
+    with open(f"/proc/{program.process.pid}/task/{program.process.pid}/children") as f:
+        children = f.read().split()
+    return int(children[0]) if children else program.process.pid
+
+
+# ---- namespaces ----
 
 def in_mounts(*commands):
     """Words to put before a program, so that COMMANDS are in force for it alone."""

@@ -206,9 +206,9 @@ class ModbusError(Exception):
 class Modbus:
     """A Modbus TCP client small enough to send anything."""
 
-    def __init__(self, port, unit=1, timeout_s=10, source=""):
+    def __init__(self, port, unit=1, timeout_s=10, source="", address="127.0.0.1"):
         """SOURCE: the address to come from, such as 127.0.0.2."""
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout_s, (source, 0))
+        self.socket = socket.create_connection((address, port), timeout_s, (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.unit, self.transaction = unit, 0
 
