@@ -6,8 +6,8 @@
 
 From each time between request and answer it takes away how long this process and the gateway
 (PID) were ready to run meanwhile and other programs had the processor; the kernel keeps count
-(run_delay, /proc/PID/schedstat).  For every line on standard input it prints, as JSON, what it
-measured since the last one."""
+(run_delay, /proc/PID/schedstat).  A gateway that sleeps or works does not wait.  For every line
+on standard input it prints, as JSON, what it measured since the last one."""
 import gc
 import json
 import os
