@@ -251,13 +251,13 @@ INSTALLED = \
     644:$B/completion/_evecc:$(ZSHDIR) \
     $(patsubst %,644:%:$(UNITDIR),$B/eveccd.service etc/eveccd.socket) \
     $(foreach page,$(PAGES),644:$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))) \
-    $(patsubst %,644:%:$(PREFIX)/share/doc/evecc,README.md LICENSE etc/evecc.conf \
+    $(patsubst %,644:%:$(PREFIX)/share/doc/evecc,$B/README.md LICENSE etc/evecc.conf \
         $(wildcard doc/*.md doc/*.csv)) \
     $(patsubst %,644:%:$(PREFIX)/share/doc/evecc/integrations,$(wildcard doc/integrations/*))
 CONF = $(DESTDIR)/etc/evecc/evecc.conf
 
 INSTALLED_FIELDS = $(word $2,$(subst :, ,$1))
-install: all $B/eveccd.service $B/completion/evecc $B/completion/_evecc
+install: all $B/eveccd.service $B/README.md $B/completion/evecc $B/completion/_evecc
 	$(foreach i,$(INSTALLED),install -D -m $(call INSTALLED_FIELDS,$i,1) \
 	    -t $(DESTDIR)$(call INSTALLED_FIELDS,$i,3) $(call INSTALLED_FIELDS,$i,2) &&) true
 	test -e $(CONF) || install -D -m 644 etc/evecc.conf $(CONF)
@@ -273,7 +273,11 @@ $B/completion/%: $B/evecc
 	@mkdir -p $(@D)
 	$(call say,GEN)$B/evecc completion $(SHELL_NAME) >$@
 
-$B/eveccd.service: etc/eveccd.service FORCE | $B
+# Where it is installed the other documents lie beside it.
+$B/README.md: README.md | $(DIRS)
+	$(call say,GEN)sed 's|](doc/|](|g' $< >$@
+
+$B/eveccd.service: etc/eveccd.service FORCE | $(DIRS)
 	$(call say,GEN)sed 's|/usr/sbin/|$(PREFIX)/sbin/|' $< >$@
 
 deb: | need

@@ -109,6 +109,11 @@ def test_make_install(bench):
     equal({f for f in first if not f.startswith(prefix)}, {"/etc/evecc/evecc.conf"}, "elsewhere")
     with open(f"{bench.folder}/root{prefix}/lib/systemd/system/eveccd.service") as f:
         assert f"ExecStart={prefix}/sbin/eveccd " in f.read()
+    for document in (f for f in first if f.endswith(".md")):
+        folder = os.path.dirname(f"{bench.folder}/root{document}")
+        with open(f"{bench.folder}/root{document}") as f:
+            for link in re.findall(r"\]\(([^):#]+)[#)]", f.read()):
+                assert os.path.exists(os.path.join(folder, link)), f"{document}: {link}"
     bench.write("root/etc/evecc/evecc.conf", "mine\n")
     make("install")
     equal(files(), first, "the second time")
@@ -231,6 +236,9 @@ def test_service(bench):
     equal(root.run("stat", "-Lc", "%a", "/var/lib/evecc").strip(), "700", "mode of the state")
 
     controls()
+    said = root.run("evecc", "doctor")
+    for words in ("in use by the gateway", "by the token of the gateway", "answers on", "0 errors"):
+        assert words in said, said
 
     # A reload keeps the process; after a crash another one serves those who wait.
     root.run("systemctl", "reload", "eveccd")
