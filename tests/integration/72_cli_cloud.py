@@ -4,8 +4,6 @@
 import os
 import signal
 import stat
-import subprocess
-import tempfile
 
 import cli
 import harness
@@ -145,30 +143,22 @@ def test_asked_on_a_terminal(bench):
     owner = Owner(bench, sim.url)
     at = owner.account.index("--password-file")
     del owner.account[at:at + 2]
-    sim.fault(path="/settings", kind="slow", delay_ms=2500)
+    sim.fault(path="/settings", kind="slow", delay_ms=4000)
     status, shown = cli.typed(owner, "Password of owner@example.org: ", PASSWORD, "get", *HOME)
     equal(status, cli.OK, "status: " + shown)
     assert SERIAL in shown and PASSWORD not in shown, shown
     line = f"\r\033[Kasking {sim.url}, "
-    assert line + "1 s" in shown and line + "2 s" in shown, repr(shown)
+    assert line + "1 s" in shown, repr(shown)
     assert shown.rindex("\r\033[K") > shown.rindex(line), repr(shown)
 
 
 def interrupted(owner, *args, when):
     """Presses Ctrl-C when WHEN(what it said so far) holds; its status and all it said."""
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen([os.path.join(BUILD, "evecc"), *map(str, args), *owner.account],
-                                   env={**os.environ, **owner.env}, stderr=said,
-                                   stdout=subprocess.DEVNULL, preexec_fn=harness.die_with_parent)
-
-        def read():
-            said.seek(0)
-            return said.read()
-
-        until(lambda: when(read()), read)
-        process.send_signal(signal.SIGINT)
-        status = process.wait(10)
-        return status, read()
+    program = harness.Program([os.path.join(BUILD, "evecc"), *map(str, args), *owner.account],
+                              os.path.join(owner.bench.folder, "evecc.log"), owner.env)
+    until(lambda: when(program.log()), program.log)
+    program.process.send_signal(signal.SIGINT)
+    return program.wait(), program.log()
 
 
 def test_one_login_a_minute(bench):
