@@ -6,23 +6,16 @@ import ctypes
 import os
 import signal
 import socket
-import struct
 import subprocess
 import time
 
 import harness
 from catalogue import FAULTS
 from faulty import LINUX, Clock, in_mounts, inside, interfere, need_root, pid_of, small_disk
-from harness import SERIAL, SETTINGS, Skip, equal, note, throughout, until
+from harness import SETTINGS, WATTS, Skip, arrives, equal, note, throughout, until
 
 RESTART = "75_restart.py"
 LOGIN, REFRESH = "/api/accounts/login", "/api/accounts/refresh_token"
-WATTS = {a: 690 * a + 10 for a in range(6, 17)}  # for so many amps on three phases
-
-
-def arrives(sim, client, amps, limit_s=30):
-    until(lambda: sim.currents() == [amps] * 3 and client.u16(7301) >= harness.STAGE_CONFIRMED,
-          lambda: f"{amps} A: {sim.currents()}, {client.setpoint()}", limit_s, 0.1)
 
 
 def settled(bench, amps=10, **options):
@@ -33,12 +26,6 @@ def settled(bench, amps=10, **options):
     client.power(WATTS[amps])
     arrives(sim, client, amps)
     return sim, gateway, client
-
-
-def again(bench, gateway, **options):
-    """Another gateway in the place of one that has ended."""
-    return bench.gateway(api=gateway.settings["api"], circuits=gateway.settings["circuits"],
-                         **options)
 
 
 def cpu_s(pid):
@@ -67,7 +54,7 @@ def test_f02(bench):
     note(f"ended after {time.monotonic() - started:.1f} s")
     assert time.monotonic() - started < 4, "too late"
     sim.heal()
-    client = again(bench, gateway).client()
+    client = bench.again(gateway).client()
     equal(client.u32(7202), WATTS[12], "power limit")
     arrives(sim, client, 12)
 
@@ -106,7 +93,7 @@ def test_f04(bench):
     for nth in range(len(threads(gateway))):
         LINUX.tgkill(gateway.process.pid, threads(gateway)[nth], signal.SIGSEGV)
         equal(gateway.wait(2), -signal.SIGSEGV, "how it ended")
-        gateway = again(bench, gateway)
+        gateway = bench.again(gateway)
         client = gateway.client()
         equal(client.u32(7202), WATTS[10], "power limit")
     client.power(WATTS[12])
@@ -183,8 +170,8 @@ def test_f06(bench):
     gateway.stop()
     old, new, found = WATTS[10], WATTS[10], {"before": 0, "after": 0}
     for call, nth in STEPS:
-        gateway = again(bench, gateway, ready=False,
-                        prefix=interfere(call, f"signal=SIGKILL:when={nth}"))
+        gateway = bench.again(gateway, ready=False,
+                              prefix=interfere(call, f"signal=SIGKILL:when={nth}"))
         with contextlib.suppress(OSError, AssertionError):
             gateway.until_notified("READY=1")
             client = gateway.client()
@@ -196,7 +183,7 @@ def test_f06(bench):
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             os.kill(pid_of(gateway), signal.SIGKILL)
         gateway.wait()
-        gateway = again(bench, gateway)
+        gateway = bench.again(gateway)
         got = gateway.client().u32(7202)
         assert old <= got <= new, f"{call} {nth}: {got}, not {old} to {new}"
         found["after" if got > old else "before"] += 1
@@ -288,7 +275,7 @@ def test_f09_owner(bench):
     gateway.stop()
     state = os.path.join(bench.folder, "state")
     os.chown(state, 65534, 65534)
-    gateway = again(bench, gateway)
+    gateway = bench.again(gateway)
     client = gateway.client()
     client.power(WATTS[12])
     arrives(sim, client, 12)
@@ -538,11 +525,11 @@ def test_f28(bench):
     for nth in (1, 2):
         sim.set(expire_tokens=True)
         logins, refreshes = len(sim.ledger("POST", LOGIN)), len(sim.ledger("POST", REFRESH))
-        gateway = again(bench, gateway, ready=False,
-                        prefix=interfere("renameat", f"signal=SIGKILL:when={nth}"))
+        gateway = bench.again(gateway, ready=False,
+                              prefix=interfere("renameat", f"signal=SIGKILL:when={nth}"))
         until(lambda: not gateway.alive(), lambda: f"killed: {gateway.log()[-500:]}", 90)
         assert len(sim.ledger("POST", REFRESH)) > refreshes, "not while it saves"
-        gateway = again(bench, gateway)
+        gateway = bench.again(gateway)
         client = gateway.client()
         client.power(WATTS[9 + nth])
         arrives(sim, client, 9 + nth, 150)
@@ -563,11 +550,9 @@ FAULTS.left_out("F-42", "upgrade and downgrade of the package under traffic",
 @FAULTS.test("F-43", "nobody reads its standard error, a full pipe; then it is closed",
              "clients are served, setpoints arrive")
 def test_f43(bench):
-    sim = bench.sim()
-    read, write = os.pipe()
-    gateway = bench.gateway(sim, ready=False)  # for its configuration
-    gateway.until_notified("READY=1")
+    sim, gateway, _ = settled(bench)  # for its configuration, and its token
     gateway.stop()
+    read, write = os.pipe()
     gateway.process = subprocess.Popen([os.path.join(harness.BUILD, "eveccd"), "-c", gateway.path],
                                        stdin=subprocess.DEVNULL, stderr=write,
                                        preexec_fn=harness.die_with_parent)

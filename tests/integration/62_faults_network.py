@@ -9,16 +9,10 @@ import time
 import harness
 from catalogue import FAULTS
 from faulty import Cable, Names, authority, certificate, ip, own_network
-from harness import equal, note, throughout, until
+from harness import WATTS, arrives, equal, note, throughout, until
 
 LOGIN = "/api/accounts/login"
 RESOLVE, CONNECT, TIMEOUT, TLS, EXPIRED, HOST, AUTHORITY = 10, 11, 12, 14, 15, 16, 17  # 7303
-WATTS = {a: 690 * a + 10 for a in range(6, 17)}  # for so many amps on three phases
-
-
-def arrives(sim, client, amps, limit_s=60):
-    until(lambda: sim.currents() == [amps] * 3 and client.u16(7301) >= harness.STAGE_CONFIRMED,
-          lambda: f"{amps} A: {sim.currents()}, {client.setpoint()}", limit_s, 0.1)
 
 
 # ---- cables ----

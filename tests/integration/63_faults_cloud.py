@@ -6,12 +6,11 @@ import time
 import harness
 from catalogue import FAULTS
 from faulty import Clock, Line
-from harness import PASSWORD, SERIAL, SETTINGS, USER, equal, note, throughout, until
+from harness import SERIAL, SETTINGS, USER, WATTS, arrives, equal, note, throughout, until
 
 LOGIN, REFRESH = "/api/accounts/login", "/api/accounts/refresh_token"
 REFUSED, TIMED_OUT, OVERRIDDEN = 6, 7, 9  # stages
 LOGIN_REFUSED, NOT_FOUND, FOREIGN, NOT_CONFIRMED = 1 << 4, 1 << 5, 1 << 7, 1 << 8  # 7128
-WATTS = {a: 690 * a + 10 for a in range(6, 17)}  # for so many amps on three phases
 
 
 def settled(bench, amps=10, name="", **options):
@@ -21,11 +20,6 @@ def settled(bench, amps=10, name="", **options):
     client.power(WATTS[amps])
     arrives(sim, client, amps)
     return sim, client
-
-
-def arrives(sim, client, amps, limit_s=30):
-    until(lambda: sim.currents() == [amps] * 3 and client.u16(7301) >= harness.STAGE_CONFIRMED,
-          lambda: f"{amps} A: {sim.currents()}, {client.setpoint()}", limit_s, 0.1)
 
 
 def calls(sim, path, method="POST"):

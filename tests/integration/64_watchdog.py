@@ -6,13 +6,12 @@ import time
 
 import harness
 from faulty import Clock
-from harness import NA16, SETTINGS, equal, note, throughout, until
+from harness import NA16, SETTINGS, WATTS, arrives, equal, note, throughout, until
 
 ARMED, TRIPPED = 1, 2
 HOLD, PAUSE, LIMIT = 0, 1, 2
 SUPERSEDED, FALLBACK = 8, 5  # stage, binding limit
 LEAST_S = 10  # shortest watchdog
-WATTS = {a: 690 * a + 10 for a in range(6, 17)}  # for so many amps on three phases
 
 
 def start(bench, watchdog_s, action, fallback_da=NA16, phases=0, amps=10, **options):
@@ -23,8 +22,7 @@ def start(bench, watchdog_s, action, fallback_da=NA16, phases=0, amps=10, **opti
     client.write(7210, watchdog_s, action, 0 if fallback_da == NA16 else fallback_da, phases)
     client.power(WATTS[amps])
     fed = time.monotonic()
-    until(lambda: sim.currents() == [amps] * 3 and client.u16(7301) >= harness.STAGE_CONFIRMED,
-          "in force")
+    arrives(sim, client, amps)
     return sim, gateway, client, fed
 
 

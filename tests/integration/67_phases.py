@@ -136,8 +136,8 @@ def test_pause_ends_after_its_time(bench):
 
 
 def test_6_a_both_ways(bench):
-    """The first setpoint finds a charge on three phases that would stay stopped at 6 A on one; three
-    phases start at 7 A when asked for, as some chargers wait five minutes at 6 A."""
+    """The first setpoint finds a charge on three phases that would stay stopped at 6 A on one;
+    three start at 7 A when asked for, as some chargers wait five minutes at 6 A."""
     sim, _, client = start(bench, start_boost="yes")
     sim.set(quirks={"start_at_6_wait": True, "stuck_at_6": True})
     until(lambda: client.u16(7104) == 3, "it charges on three phases")

@@ -34,6 +34,7 @@ SANITIZED = os.path.basename(BUILD) != "build"
 USER, PASSWORD = "owner@example.org", "correct horse;#battery"
 SERIAL = "EH123456"
 NA16, NA32 = 0xFFFF, 0xFFFFFFFF
+WATTS = {a: 690 * a + 10 for a in range(6, 17)}  # for so many amps on three phases
 SETTINGS = "/settings"  # the call that carries a setpoint
 SKIPPED = 77  # exit status
 
@@ -387,6 +388,12 @@ class Gateway(Program):
         return client
 
 
+def arrives(sim, client, amps, limit_s=60):
+    """Until AMPS are in force on three phases, and confirmed."""
+    until(lambda: sim.currents() == [amps] * 3 and client.u16(7301) >= STAGE_CONFIRMED,
+          lambda: f"{amps} A: {sim.currents()}, {client.setpoint()}", limit_s, 0.1)
+
+
 class Bench:
     """One test's folder and everything it started."""
 
@@ -413,6 +420,11 @@ class Bench:
         """A gateway for SIM, or for what `api` says."""
         kwargs.setdefault("api", sim.url if sim else None)
         return self.start(Gateway(self, **kwargs))
+
+    def again(self, old, **changes):
+        """Another gateway in the place of OLD."""
+        kept = {name: old.settings[name] for name in ("api", "circuits", "easee")}
+        return self.gateway(**{**kept, **changes})
 
     def run(self, *argv, limit_s=60, stderr=subprocess.STDOUT, **kwargs):
         """A client program: its output; a status other than 0 is a failure."""
