@@ -291,16 +291,15 @@ static bool seen_idle(const struct circuit *c)
            t->op_mode != NA_U16;
 }
 
-/* Before the first setpoint it may charge by itself: from these phases it is switched. */
+/* Before the first setpoint it may charge by itself: from three phases it is switched.
+ * One may be all that the car has. */
 static void take_over_phases(struct circuit *c)
 {
     const struct telemetry *t = &c->charger[0].telemetry;
-    bool one_or_three = t->phases_in_use == 1 || t->phases_in_use == PHASES;
 
     if (c->sent.known || !c->cfg.phase.may_switch)
         return;
-    c->sent.phases.phases =
-        t->op_mode == 3 && one_or_three ? (uint8_t)t->phases_in_use : 0;
+    c->sent.phases.phases = t->op_mode == 3 && t->phases_in_use == PHASES ? PHASES : 0;
     c->sent.phases.last_phases = c->sent.phases.phases;
 }
 

@@ -1097,6 +1097,12 @@ static void takes_over_the_phases_of_a_charge(void **state)
     done(&t, REQUEST_SET, ERR_OK, 200);
     report(&t, 6, 0, 0);
     assert_int_equal(status(&t)->progress.phase_switches_24h, 1);
+
+    start(&t); /* a car with one phase needs no pause */
+    observe(&t, 110, 10);
+    observe(&t, 109, 3);
+    wish_w(&t, 7400);
+    expect_set(&t, 10, 10, 10);
 }
 
 static void a_pause_ends_early_when_idle(void **state)
