@@ -9,7 +9,7 @@
 #   make fuzz       every parser for FUZZ_SECONDS (60) each
 #   make soak       hostile traffic for SOAK_MINUTES (60) while a marked client polls
 #   make docs       the documents made from the tables       make check-docs     are they fresh?
-#   make docs-suites doc/conformance.md and doc/attacks.md, from a run of the suites
+#   make docs-suites doc/conformance.md, attacks.md and faults.md, from a run of the suites
 #   make docs-bench doc/performance.md and its plot, from a run of the bench
 #   make check-pure the core does no I/O, takes no lock, reads no clock
 #   make install    DESTDIR= PREFIX=/usr/local               make uninstall
@@ -191,8 +191,8 @@ check-docs: $(DOCGENS) $B/evecc
 	    { echo "$(call DOC_FILE,$d) is stale: make docs"; exit 1; };)
 	@for suite in $(SUITES); do tests/integration/$${suite%:*}.py --check || exit 1; done
 
-# The catalogues of rules and attacks with the results of a run.
-SUITES := 80_conformance:conformance 81_attacks:attacks
+# The catalogues of rules, attacks and faults with the results of a run.
+SUITES := 80_conformance:conformance 81_attacks:attacks catalogue:faults
 docs-suites: all
 	@for suite in $(SUITES); do \
 	    echo doc/$${suite#*:}.md; \
