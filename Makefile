@@ -223,20 +223,24 @@ bench: $B/eveccd $B/easeesim $(BENCH)
 docs-bench: $B/eveccd $B/easeesim $(BENCH)
 	@EVECC_BUILD=$B exec tests/bench/run --document
 
-# libFuzzer is clang's; the library is instrumented for it, in a folder of its own.
+# libFuzzer is clang's; the library is instrumented for it, in a folder of its own.  With -j several
+# run at once.
+FUZZ_MAKE = $(MAKE) --no-print-directory CC=clang B=build-fuzz \
+            SANITIZE=fuzzer-no-link,address,undefined
 fuzz:
-	@+$(MAKE) --no-print-directory CC=clang B=build-fuzz \
-	    SANITIZE=fuzzer-no-link,address,undefined run-fuzzers
+	@+$(FUZZ_MAKE) run-fuzzers
+fuzzers:
+	@+$(FUZZ_MAKE) $(FUZZ:$B/%=build-fuzz/%)
 
 $B/fuzz/%: tests/fuzz/%.c $B/libevecc.a | $(DIRS)
 	$(PROGRAM) -fsanitize=fuzzer $(DEP_LIBS)
 
-run-fuzzers: $(FUZZ)
-	@for f in $(FUZZ); do name=$${f##*/fuzz_}; mkdir -p $B/corpus/$$name; \
-	    echo "fuzz $$name, $(FUZZ_SECONDS) s"; \
-	    $$f -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
-	        -artifact_prefix=$B/$$name- $B/corpus/$$name \
-	        $$(ls -d tests/fuzz/corpus/$$name 2>/dev/null) || exit 1; done
+run-fuzzers: $(FUZZ:$B/fuzz/fuzz_%=run-fuzzer-%)
+run-fuzzer-%: $B/fuzz/fuzz_%
+	@echo "fuzz $*, $(FUZZ_SECONDS) s"
+	@mkdir -p $B/corpus/$*
+	@$< -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=$B/$*- $B/corpus/$* $(wildcard tests/fuzz/corpus/$*)
 
 soak: all
 	@EVECC_BUILD=$B tests/integration/soak --minutes $(SOAK_MINUTES)
@@ -289,5 +293,5 @@ clean:
 -include $(wildcard $B/*.d $B/tests/*.d $B/bench/*.d $B/docgen/*.d $B/fuzz/*.d $B/sim/*.d \
           $B/cli/*.d)
 .PHONY: all need setup run test check check32 tests need-cmocka check-pure lint lint-format \
-        lint-cppcheck lint-tidy lint-scripts docs check-docs bench docs-bench run-fuzzers fuzz soak \
-        docs-suites install uninstall deb clean FORCE
+        lint-cppcheck lint-tidy lint-scripts docs check-docs bench docs-bench run-fuzzers fuzz \
+        fuzzers soak docs-suites install uninstall deb clean FORCE
