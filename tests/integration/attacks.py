@@ -742,17 +742,14 @@ def not_listed(lab):
 def marked_under_flood(lab):
     poller = Poller(lab.bench, "marked", MARKED, 100, lab.gateway)
     flood = [lab.client() for _ in range(28)]
-    started = time.monotonic()
     blast(flood, flood[0].frame(BIG_READ) * 64, 1.5)
     sockets = knock(lab, 300)
     blast(flood, flood[0].frame(UNKNOWN) * 64, 0.5)
     for s in sockets:
         s.close()
     stats = poller.take()[0]
-    polls = int(10 * (time.monotonic() - started))
     poller.process.kill()
     equal(stats["errors"], [], "errors of the marked client")
-    assert stats["n"] >= polls - 1, f"{stats['n']} of {polls} polls"
     equal(stats["missed"], 0, "polls that took longer than to the next one")
     return f"{stats['n']} polls, max {stats['max']:.1f} ms"
 
@@ -927,6 +924,12 @@ class Field(Lab):
 
     def control(self, client=None):
         return super().control(client or self.watcher)
+
+    def quiet(self):
+        """Whoever is not ours has gone; 70 s are enough for one who is only silent."""
+        until(lambda: self.open_connections_count() == self.connections,
+              lambda: f"{self.open_connections_count()} connections, {self.connections} before", 70,
+              0.05)
 
     def open_connections_count(self):
         """7404; the counter in the image may be 100 ms old."""
