@@ -7,23 +7,36 @@
 #include <cjson/cJSON.h>
 #include <string.h>
 
-static void parse_circuit(const char *body, size_t len)
+enum { CIRCUITS = 3 };
+
+static void check_circuit(const struct easee_circuit *c)
+{
+    CHECK(c->chargers <= EASEE_CHARGERS_MAX);
+    CHECK(!c->alone || c->chargers <= 1);
+    for (unsigned k = 0; k < c->chargers; k++)
+        CHECK(c->serial[k][0] != '\0' && strpbrk(c->serial[k], "/?&#% ") == NULL);
+}
+
+static void parse_circuits(const char *body, size_t len)
 {
     static const struct easee_selector sel[] = {
         {-1, -1, -1, "",          ""        },
         {-1, -1, 1,  "ABCD-1234", ""        },
         {-1, -1, -1, "",          "EH123456"},
     };
+    static struct easee_circuit c, all[CIRCUITS];
+    size_t count;
 
     for (size_t i = 0; i < sizeof sel / sizeof sel[0]; i++) {
-        struct easee_circuit c;
-
-        if (easee_msg_find_circuit(body, len, &sel[i], &c) != ERR_OK)
-            continue;
-        CHECK(c.chargers <= EASEE_CHARGERS_MAX);
-        CHECK(!c.alone || c.chargers <= 1);
-        for (unsigned k = 0; k < c.chargers; k++)
-            CHECK(c.serial[k][0] != '\0' && strpbrk(c.serial[k], "/?&#% ") == NULL);
+        if (easee_msg_find_circuit(body, len, &sel[i], &c) == ERR_OK)
+            check_circuit(&c);
+        if (easee_msg_find_listed(body, len, &sel[i], &c) == ERR_OK)
+            check_circuit(&c);
+    }
+    if (easee_msg_circuits(body, len, all, CIRCUITS, &count) == ERR_OK) {
+        CHECK(count <= CIRCUITS);
+        for (size_t i = 0; i < count; i++)
+            check_circuit(&all[i]);
     }
 }
 
@@ -32,6 +45,7 @@ static void parse_rest(const char *body, size_t len)
     static const unsigned statuses[] = {200, 302, 400, 401, 403, 404, 429, 500, 504, 0};
     static struct easee_token token;
     struct easee_command commands[4];
+    struct easee_settings settings;
     uint16_t da[PHASES];
     char detail[40];
     size_t count;
@@ -42,6 +56,7 @@ static void parse_rest(const char *body, size_t len)
               token.refresh[0] != '\0');
     easee_msg_find_site(body, len, "ABCD-1234", &value);
     easee_msg_currents(body, len, da);
+    easee_msg_circuit_settings(body, len, &settings);
     if (easee_msg_commands(body, len, commands, 4, &count) == ERR_OK) {
         CHECK(count <= 4);
         for (size_t i = 0; i < count; i++)
@@ -81,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     memcpy(body, data, size);
     body[size] = '\0';
-    parse_circuit(body, size);
+    parse_circuits(body, size);
     parse_rest(body, size);
     build(body);
     free(body);
