@@ -132,7 +132,7 @@ def test_pause_ends_after_its_time(bench):
     """Nobody says whether it still charges."""
     took_s = one_to_three(bench, 8, True)
     note(f"a pause of {took_s:.1f} s")
-    assert 8 <= took_s < 13, f"{took_s} s"
+    assert 7 < took_s < 20, f"{took_s} s"
 
 
 def test_6_a_both_ways(bench):
