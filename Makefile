@@ -256,7 +256,7 @@ INSTALLED = \
     $(patsubst %,644:%:$(UNITDIR),$B/eveccd.service etc/eveccd.socket) \
     $(foreach page,$(PAGES),644:$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))) \
     $(patsubst %,644:%:$(PREFIX)/share/doc/evecc,$B/README.md LICENSE etc/evecc.conf \
-        $(wildcard doc/*.md doc/*.csv)) \
+        $(wildcard doc/*.md doc/*.csv doc/*.svg)) \
     $(patsubst %,644:%:$(PREFIX)/share/doc/evecc/integrations,$(wildcard doc/integrations/*))
 CONF = $(DESTDIR)/etc/evecc/evecc.conf
 

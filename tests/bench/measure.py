@@ -74,7 +74,8 @@ def reference(bench, name, *argv):
 
 
 def gateway(bench, sim, **kwargs):
-    kwargs = {"listener": MANY, "level": "info", "prefix": ON_SERVER_CPU, **kwargs}
+    kwargs = {"listener": MANY, "address": "127.0.0.1", "level": "info", "prefix": ON_SERVER_CPU,
+              **kwargs}
     ours = bench.gateway(sim, **kwargs)
     client = ours.client()
     until(lambda: client.u16(7130) == STREAMING, "streaming", limit_s=60)
