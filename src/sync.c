@@ -313,7 +313,9 @@ static void finish_jobs(struct sync *s, uint64_t now_ms)
 static void take_wants(struct sync *s, uint64_t now_ms)
 {
     s->wants_at_ms = now_ms + WANTS_MS;
-    atomic_store(&s->wants_waiting, false); /* before: a later one wakes us again */
+    /* Before they are read: a later one wakes us again.  An exchange, not a store, so
+     * that everything put before it is seen. */
+    atomic_exchange(&s->wants_waiting, false);
     for (size_t i = 0; i < s->units; i++) {
         struct unit *u = &s->unit[i];
         struct want w;
