@@ -8,7 +8,6 @@ moment of the machine hits all of them alike: ratios within a round are the figu
 import contextlib
 import json
 import os
-import signal
 import socket
 import sys
 import time
@@ -125,7 +124,7 @@ def closed_loop(bench, main, others):
                     yield "closed", server.name, name, connections, 1, 0, number, figures
 
 
-def pipelined(bench, main):
+def pipelined(bench, main, _):
     for number in range(ROUNDS):
         for connections in (10, 100):
             for server in turns(main, number):
@@ -136,7 +135,7 @@ def pipelined(bench, main):
 
 
 def open_loop(bench, main, others):
-    for number in range(2 * ROUNDS - 1):
+    for number in range(3 * ROUNDS):
         for rate in RATES:
             for server in turns(main, number) + (others if number == 0 else []):
                 if number >= ROUNDS and (rate != 10000 or server.name == STOCK):
@@ -146,7 +145,7 @@ def open_loop(bench, main, others):
                 yield "open", server.name, "10 % writes", 1000, 1, rate, number, figures
 
 
-def system_calls(bench, main):
+def system_calls(bench, main, _):
     for number in range(ROUNDS):
         for connections in (10, 100):
             for server in turns(main, number):
@@ -318,18 +317,17 @@ def circuits_at_once(bench):
     yield "circuits", OURS, "256", 256, 0, 0, 0, {"sent_s": took_s, "bound_s": bound_s}
 
 
-def main_stages(bench):
-    main, others = serve(bench)
-    yield from closed_loop(bench, main, others)
-    yield from pipelined(bench, main)
-    yield from open_loop(bench, main, others)
-    yield from system_calls(bench, main)
-    for server in others:
-        server.program.process.send_signal(signal.SIGKILL)
+def serving(*measurements):
+    """A stage: MEASUREMENTS of the servers side by side."""
+    def stage(bench):
+        main, others = serve(bench)
+        for measure in measurements:
+            yield from measure(bench, main, others)
+    return stage
 
 
-STAGES = {"serve": main_stages, "rest": at_rest, "circuits": of_circuits, "writes": writes,
-          "once": circuits_at_once}
+STAGES = {"serve": serving(closed_loop, pipelined, system_calls), "open": serving(open_loop),
+          "rest": at_rest, "circuits": of_circuits, "writes": writes, "once": circuits_at_once}
 
 
 def run(stage):
