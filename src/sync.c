@@ -19,6 +19,7 @@
 enum {
     WAIT_MAX_MS = 10 * 1000, /* shows the service watchdog that the thread lives */
     WANTS_MS = 20,           /* wishes are looked at so often, however many there are */
+    IDLE_MS = 1000,          /* nothing was due for so long: time to tidy up */
     COUNTDOWN_MS = 5 * 1000, /* how old a shown "calls left" may be */
     FINISH_MS = 2 * 1000,    /* a setpoint on its way may end before the thread does */
     STREAM_STOP_MS = 500,
@@ -409,7 +410,7 @@ static void *run(void *arg)
         sync_unlock_account(s);
         sync_keep(s, now_ms); /* nothing that was started has left yet */
         easee_run(s->easee, timeout_ms);
-        if (timeout_ms >= COUNTDOWN_MS && sys_now_ms() >= now_ms + (unsigned)timeout_ms)
+        if (timeout_ms >= IDLE_MS && sys_now_ms() >= now_ms + (unsigned)timeout_ms)
             malloc_trim(0); /* nothing to do: what JSON of many circuits took goes back */
     }
     for (end_ms = now_ms + FINISH_MS; writing(s) && now_ms < end_ms;) {
