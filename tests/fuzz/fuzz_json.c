@@ -15,6 +15,13 @@ static bool plain(const char *key)
     return true;
 }
 
+/* A key may be written with escapes that hide it from the reader of long numbers: none
+ * of Easee's is. */
+static bool spelled_out(const char *text)
+{
+    return !strstr(text, "\\u") && !strstr(text, "\\/");
+}
+
 /* The first member called KEY as cJSON read it, and where RAW says it stands. */
 static void compare(const cJSON *item, const char *raw, const char *text, size_t len)
 {
@@ -41,14 +48,12 @@ static void read(const char *text, size_t len)
         const char *start = json_raw_skip(text);
         cJSON_ArrayForEach(item, root)
         {
-            if (!plain(item->string) || json_member(root, item->string) != item)
+            if (!spelled_out(text) || !plain(item->string) ||
+                json_member(root, item->string) != item)
                 continue;
             const char *raw = json_raw_member(start, item->string);
-            /* Written with an escape it is not found: none of Easee's keys has one. */
-            if (raw)
-                compare(item, raw, text, len);
-            else
-                CHECK(memchr(text, '\\', len));
+            CHECK(raw);
+            compare(item, raw, text, len);
         }
         CHECK(json_raw_end(start) == text + strlen(text));
     }
