@@ -63,7 +63,9 @@ def pulled(seconds, limit_s):
         plugged = time.monotonic()
         arrives(sim, client, 9, limit_s)
         note(f"{time.monotonic() - plugged:.0f} s after the cable was plugged in again")
-        assert 12 not in [b["dynamicCircuitCurrentP1"] for b in sim.setpoints()], "an older value"
+        sent = [b["dynamicCircuitCurrentP1"] for b in sim.setpoints()]
+        # 12 A may have been on its way when the cable was pulled, and arrive now.
+        equal(set(sent[sent.index(9):]), {9}, f"no older value after the newest: {sent}")
         assert len(sim.ledger("POST", LOGIN)) - logins <= 1, "logins"
 
     test.__name__ = f"test_f18_{seconds}"
