@@ -5,6 +5,7 @@
 #include "evecc/telemetry.h"
 
 #include <assert.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,8 @@ struct view {
     uint64_t counts_rendered; /* gateway.counts_seen when the image was rendered */
     uint64_t rendered_at_ms;
     bool stale;
+    char owner[INET6_ADDRSTRLEN];
+    uint64_t owner_until_ms;
 };
 
 struct gateway {
@@ -130,6 +133,17 @@ void gateway_restore(struct gateway *g, size_t circuit, const struct want *w)
     g->view[circuit].stale = true;
 }
 
+void gateway_set_owner(struct gateway *g, size_t circuit, const char *address,
+                       uint64_t until_ms)
+{
+    struct view *v = &g->view[circuit];
+    if (v->owner_until_ms == until_ms)
+        return;
+    snprintf(v->owner, sizeof v->owner, "%s", address);
+    v->owner_until_ms = until_ms;
+    v->stale = true;
+}
+
 void gateway_free(struct gateway *g)
 {
     if (g)
@@ -161,6 +175,8 @@ static void render(struct gateway *g, struct view *v, uint64_t now_ms, uint64_t 
     regmap_render(&v->map, &(struct regmap_facts){.status = &v->status,
                                                   .cloud = &g->cloud,
                                                   .modbus = &g->modbus,
+                                                  .owner = v->owner,
+                                                  .owner_until_ms = v->owner_until_ms,
                                                   .started_at_ms = g->started_at_ms,
                                                   .now_ms = now_ms,
                                                   .unix_s = unix_s});

@@ -175,8 +175,12 @@ static void answer(struct server *s, struct client *c, const uint8_t *adu, size_
     s->answers += gateway_answer(s->gateway, adu, size, may_write, at->now_ms, at->unix_s,
                                  s->answer + s->answers, &report);
     s->work++;
-    if (report.write && c->may_write)
+    if (report.write && c->may_write && circuit >= 0) {
+        uint64_t until_ms;
         writers_note(s->writers, c->source.fd, c->member.address, &report, at->now_ms);
+        const char *owner = writers_owner(s->writers, (size_t)circuit, &until_ms);
+        gateway_set_owner(s->gateway, (size_t)circuit, owner, until_ms);
+    }
 }
 
 static bool would_block(void)

@@ -18,6 +18,7 @@ struct circuit {
     enum owner_rule rule;
     uint32_t timeout_ms;
     struct owner owner;
+    char owner_text[INET6_ADDRSTRLEN];
     struct log_limit changes, owners, refusals;
 };
 
@@ -86,6 +87,17 @@ static void log_setpoint(struct circuit *c, int fd, const struct gateway_report 
              r->after.enable, r->before.phase_mode, r->after.phase_mode, missed);
 }
 
+/* The address of the new owner in plain text, IPv4 as such. */
+static void name_owner(struct circuit *c)
+{
+    static const char mapped[] = "::ffff:";
+    char *text = c->owner_text;
+    if (!inet_ntop(AF_INET6, c->owner.address, text, sizeof c->owner_text))
+        text[0] = '\0';
+    if (strncmp(text, mapped, strlen(mapped)) == 0 && strchr(text, '.'))
+        memmove(text, text + strlen(mapped), strlen(text + strlen(mapped)) + 1);
+}
+
 static void log_owner(struct circuit *c, int fd, size_t number, uint64_t now_ms)
 {
     uint32_t missed;
@@ -98,28 +110,33 @@ static void log_owner(struct circuit *c, int fd, size_t number, uint64_t now_ms)
 static void log_refusal(struct circuit *c, int fd, size_t number, uint64_t now_ms)
 {
     uint32_t missed;
-    char who[NET_TEXT], owner[INET6_ADDRSTRLEN] = "?";
+    char who[NET_TEXT];
     if (!log_limit_pass(&c->refusals, REFUSED_LOG_MS, now_ms, &missed))
         return;
-    inet_ntop(AF_INET6, c->owner.address, owner, sizeof owner);
     log_warning("write refused, the circuit has an owner circuit=%zu peer=%s owner=%s "
                 "for_s=%" PRIu64 " missed=%u",
-                number, net_peer_text(fd, who),
-                strncmp(owner, "::ffff:", 7) == 0 ? owner + 7 : owner,
+                number, net_peer_text(fd, who), c->owner_text,
                 (c->owner.until_ms - now_ms) / 1000, missed);
 }
 
 void writers_note(struct writers *w, int fd, const uint8_t address[static 16],
                   const struct gateway_report *r, uint64_t now_ms)
 {
-    if (r->exception == EX_UNIT)
-        return;
     struct circuit *c = &w->circuit[r->circuit];
     if (!owner_allows(&c->owner, c->rule, address, now_ms))
         log_refusal(c, fd, r->circuit + 1, now_ms);
     else if (r->exception == EX_NONE && c->rule != OWNER_NONE &&
-             owner_wrote(&c->owner, address, now_ms, c->timeout_ms))
+             owner_wrote(&c->owner, address, now_ms, c->timeout_ms)) {
+        name_owner(c);
         log_owner(c, fd, r->circuit + 1, now_ms);
+    }
     if (r->wrote && !same_setpoint(&r->before, &r->after))
         log_setpoint(c, fd, r, now_ms);
+}
+
+const char *writers_owner(const struct writers *w, size_t circuit, uint64_t *ret_until_ms)
+{
+    assert(circuit < w->circuits);
+    *ret_until_ms = w->circuit[circuit].owner.until_ms;
+    return w->circuit[circuit].owner_text;
 }

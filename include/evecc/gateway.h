@@ -30,6 +30,11 @@ enum err gateway_new(struct gateway **ret, const struct config *cfg, struct exch
                      uint64_t now_ms);
 void gateway_free(struct gateway *g);
 
+/* ADDRESS, in plain text and copied, owns CIRCUIT until UNTIL_MS (owner.h): shown in the
+ * registers 7338 and 7340. */
+void gateway_set_owner(struct gateway *g, size_t circuit, const char *address,
+                       uint64_t until_ms);
+
 /* The index of the circuit that UNIT stands for; -1: none. */
 int gateway_circuit(const struct gateway *g, uint8_t unit);
 

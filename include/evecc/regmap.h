@@ -27,7 +27,7 @@ enum {
     REGMAP_CONTROL = 7200,
     REGMAP_CONTROL_COUNT = 40,
     REGMAP_MAJOR = 1,
-    REGMAP_MINOR = 0
+    REGMAP_MINOR = 1
 };
 
 /* REG_<name>: the address of each row. */
@@ -91,6 +91,8 @@ struct regmap_facts {
     const struct status *status;
     const struct cloud_counts *cloud;
     const struct modbus_counts *modbus;
+    const char *owner; /* address in plain text; not looked at from owner_until_ms on */
+    uint64_t owner_until_ms;
     uint64_t started_at_ms;
     uint64_t now_ms;
     uint64_t unix_s;

@@ -20,9 +20,14 @@ bool writers_allow(const struct writers *w, size_t circuit,
                    const uint8_t address[static 16], uint64_t now_ms);
 
 /* The client behind FD, at ADDRESS, which may write as far as its listener goes, got the
- * answer R to a write: remembers the owner, and logs who changed what or was kept from
- * it, at most a line of each kind per circuit and second. */
+ * answer R to a write to a circuit: remembers the owner, and logs who changed what or was
+ * kept from it, at most a line of each kind per circuit and second. */
 void writers_note(struct writers *w, int fd, const uint8_t address[static 16],
                   const struct gateway_report *r, uint64_t now_ms);
+
+/* The owner of CIRCUIT, its address in plain text (borrowed), and until when it is that;
+ * a time that is over: nobody. */
+const char *writers_owner(const struct writers *w, size_t circuit,
+                          uint64_t *ret_until_ms);
 
 #endif

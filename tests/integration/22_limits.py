@@ -81,14 +81,18 @@ def test_socket_activation(bench):
 
 
 def test_owner(bench):
-    """The first writer owns the circuit until it has been silent for a while; the log tells who
-    it is, and the refused one, and how long it has to wait."""
+    """The first writer owns the circuit until it has been silent for a while; registers and log
+    tell who it is, and the refused one, and how long it has to wait."""
     gateway = bench.gateway(api=NOBODY, circuits=harness.CIRCUIT.format(which="site = ABCD-1234")
                             + "owner = first\nowner_timeout = 2\n")
     first, second = (gateway.client(source=f"127.0.0.{i}") for i in (2, 3))
     first.power(5000)
     equal(second.reply(write(6000)), b"\x90\x01", "the other's write")
-    until(lambda: second.reply(write(6000))[0] == 16, "the owner's time is over", 10)
+    equal(second.text(7340, 20), "127.0.0.2", "the owner's register")
+    assert 1 <= second.u16(7338) <= 2, "time left"
+    until(lambda: second.u16(7338) == 0, "the owner's time is over", 10)
+    equal(second.text(7340, 20), "", "nobody owns it")
+    equal(second.reply(write(6000))[0], 16, "a write to a circuit that nobody owns")
     equal(first.reply(write(5000)), b"\x90\x01", "now it is the other way round")
     equal(first.u32(7202), 6000, "power limit")
     owners = re.findall(r"new owner circuit=1 peer=(\S+):\d+", gateway.log())

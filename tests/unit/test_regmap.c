@@ -139,6 +139,8 @@ static const struct expected map[] = {
     {7335, U16,  1,  RO,  0, 0,          0, 0},
     {7336, U16,  1,  RO,  0, 0,          0, 0},
     {7337, U16,  1,  RO,  0, 0,          0, 0},
+    {7338, U16,  1,  RO,  0, 0,          0, 0},
+    {7340, TEXT, 20, RO,  0, 0,          0, 0},
 
     {7400, U32,  2,  RO,  0, 0,          0, 0},
     {7402, U32,  2,  RO,  0, 0,          0, 0},
@@ -359,7 +361,7 @@ static void row_of_every_address(void **state)
     }
 }
 
-/* The hash belongs to map version 1.0: if this fails the map changed, and so must its
+/* The hash belongs to map version 1.1: if this fails the map changed, and so must its
  * version. */
 static void layout_hash(void **state)
 {
@@ -368,9 +370,9 @@ static void layout_hash(void **state)
     (void)state;
     fresh(&m);
     assert_int_equal(REGMAP_MAJOR, 1);
-    assert_int_equal(REGMAP_MINOR, 0);
-    assert_int_equal(regmap_layout_hash(), 0x243B);
-    assert_int_equal(get16(&m, 7006), 0x243B);
+    assert_int_equal(REGMAP_MINOR, 1);
+    assert_int_equal(regmap_layout_hash(), 0xB457);
+    assert_int_equal(get16(&m, 7006), 0xB457);
 }
 
 /* Reading. */
@@ -416,9 +418,9 @@ static void read_addresses(void **state)
 }
 
 static const uint16_t known_from_the_start[] = {
-    7000, 7002, 7003, 7004, 7005, 7006, 7007, 7008, 7009, 7010, 7012, 7013,
-    7014, 7015, 7016, 7020, 7052, 7128, 7130, 7300, 7301, 7302, 7303, 7304,
-    7322, 7326, 7327, 7328, 7329, 7330, 7331, 7332, 7333, 7334, 7335, 7337};
+    7000, 7002, 7003, 7004, 7005, 7006, 7007, 7008, 7009, 7010, 7012, 7013, 7014,
+    7015, 7016, 7020, 7052, 7128, 7130, 7300, 7301, 7302, 7303, 7304, 7322, 7326,
+    7327, 7328, 7329, 7330, 7331, 7332, 7333, 7334, 7335, 7337, 7338};
 
 static bool is_known_from_the_start(unsigned addr)
 {
@@ -481,7 +483,7 @@ static void identity(void **state)
     assert_int_equal(get16(&m, 7002), 7000);
     assert_int_equal(get16(&m, 7003), 500);
     assert_int_equal(get16(&m, 7004), 1);
-    assert_int_equal(get16(&m, 7005), 0);
+    assert_int_equal(get16(&m, 7005), 1);
     assert_int_equal(get16(&m, 7007), 2);
     assert_int_equal(get16(&m, 7008), 5);
     assert_int_equal(get16(&m, 7009), 0);
@@ -636,6 +638,22 @@ static void acknowledgement(void **state)
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
         if (get16(&m, expected[i].addr) != expected[i].value)
             fail_msg("%u reads %u", expected[i].addr, get16(&m, expected[i].addr));
+}
+
+static void owner(void **state)
+{
+    struct regmap m;
+
+    (void)state;
+    fresh(&m);
+    facts.now_ms = 5000;
+    facts.owner = "2001:db8:1111:2222:3333:4444:5555:6666";
+    facts.owner_until_ms = 6001;
+    assert_int_equal(get16(&m, 7338), 2);
+    assert_text(&m, 7340, 20, "2001:db8:1111:2222:3333:4444:5555:6666");
+    facts.now_ms = 6001;
+    assert_int_equal(get16(&m, 7338), 0);
+    assert_text(&m, 7340, 20, "");
 }
 
 /* The order is the documented one; counters wrap by themselves. */
@@ -1282,6 +1300,7 @@ int main(void)
         cmocka_unit_test(identity),
         cmocka_unit_test(telemetry),
         cmocka_unit_test(acknowledgement),
+        cmocka_unit_test(owner),
         cmocka_unit_test(diagnostics),
         cmocka_unit_test(ages_and_remaining_times),
         cmocka_unit_test(start_values),

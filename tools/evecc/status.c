@@ -252,7 +252,7 @@ static void put_gateway(struct screen *s, const uint16_t *image)
 {
     struct value faults = get(image, REG_FAULTS),
                  watchdog = get(image, REG_WATCHDOG_STATE),
-                 error = get(image, REG_LAST_ERROR),
+                 error = get(image, REG_LAST_ERROR), owner = get(image, REG_OWNER),
                  connection = get(image, REG_CONNECTION);
     char buf[VALUE_TEXT_MAX], a[32];
     bool connected =
@@ -277,6 +277,12 @@ static void put_gateway(struct screen *s, const uint16_t *image)
     put_left(s, image, "setpoint valid for", REG_VALIDITY_LEFT);
     put_left(s, image, "phases may change in", REG_DWELL_LEFT);
     put(s, "\n");
+    if (!owner.none) {
+        label(s, "owner");
+        put(s, "%s", owner.text);
+        put_left(s, image, "for", REG_OWNER_LEFT);
+        put(s, "\n");
+    }
     label(s, "faults");
     put(s, "%s%s%s\n", faults.none || faults.raw == 0 ? "" : paint(STYLE_BAD),
         value_text(&faults, buf), paint(STYLE_PLAIN));
