@@ -76,7 +76,7 @@ for length, patience in ((1, 30), (40, 90)):
     function = pulled(length, patience)
     globals()[function.__name__] = FAULTS.test(
         "F-18", f"the cable to the cloud is out for {length} s, two wishes meanwhile",
-        "the newest arrives, the older one never; one login at most")(function)
+        "the newest arrives, no older one after it; one login at most")(function)
 
 
 @FAULTS.test("F-19", "the cable to the controller is out",
