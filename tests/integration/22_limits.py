@@ -122,8 +122,9 @@ def test_setpoints_are_logged(bench):
 
 def interrupted(bench, calls, what):
     """Clients are served, setpoints arrive, and it ends cleanly, though CALLS fail."""
+    prefix = interfere(calls, what)
     sim = bench.sim()
-    gateway = bench.gateway(sim, level="info", prefix=interfere(calls, what))
+    gateway = bench.gateway(sim, level="info", prefix=prefix)
     client = gateway.client()
     for _ in range(300):
         equal(client.reply(READ), MAGIC, "answer")

@@ -110,7 +110,7 @@ def test_evcc(bench):
         source = source.get("set", source)
         client.write_one(source["register"]["address"], value * source.get("scale", 1))
 
-    until(lambda: chr(read(charger["status"])) in "ABCDEF", "a state")
+    until(lambda: chr(read(charger["status"]) or 0) in "ABCDEF", "a state")
     write(charger["maxcurrent"], 13)
     reaches(sim, [13, 13, 13])
     equal(read(charger["enabled"]), 1, "enabled")
