@@ -153,15 +153,6 @@ class Sim(Program):
         self.port = until(ready, "easeesim is ready")
         self.url = f"{'https' if cert else 'http'}://{address}:{self.port}"
 
-    def stop(self, limit_s=20):
-        """The thread sanitizer, which does not know libwebsockets' way to wait, may keep a signal
-        that comes just before it; the next one is taken."""
-        if BUILD.endswith("thread") and self.alive():
-            self.process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.wait(2)
-        super().stop(limit_s)
-
     def call(self, method, path, body=None):
         if self.tls:
             connection = http.client.HTTPSConnection(

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <libwebsockets.h>
 #include <netdb.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -30,7 +29,7 @@ struct http {
     struct lws_context *context;
     struct lws_vhost *vhost;
     lws_sorted_usec_list_t timer;
-    volatile sig_atomic_t stop;
+    bool stop;
 };
 
 /* One request on its way through a connection; lws zeroes it for a new connection. */
@@ -250,7 +249,7 @@ static int complete(struct lws *wsi, struct conn *c)
 
     forget(c);
     if (h->sim->quit)
-        http_stop(h);
+        h->stop = true;
     return lws_http_transaction_completed(wsi) ? -1 : 0;
 }
 
@@ -508,10 +507,22 @@ static bool readable(const char *file, char *why)
     return false;
 }
 
+static int stop(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                size_t len)
+{
+    struct http *h = lws_context_user(lws_get_context(wsi));
+
+    (void)user, (void)in, (void)len;
+    if (reason == LWS_CALLBACK_RAW_RX_FILE)
+        h->stop = true;
+    return 0;
+}
+
 struct http *http_new(struct sim *sim, const struct http_options *o, char *why)
 {
     static const struct lws_protocols protocols[] = {
         {"http", callback, sizeof(struct conn), 0, 0, NULL, 0},
+        {"stop", stop,     0,                   0, 0, NULL, 0},
         {NULL,   NULL,     0,                   0, 0, NULL, 0}
     };
     struct lws_context_creation_info info = {
@@ -568,10 +579,12 @@ void http_run(struct http *h)
         ;
 }
 
-void http_stop(struct http *h)
+bool http_stop_on(struct http *h, int fd)
 {
-    h->stop = 1;
-    lws_cancel_service(h->context);
+    lws_sock_file_fd_type file = {.filefd = fd};
+
+    return lws_adopt_descriptor_vhost(h->vhost, LWS_ADOPT_RAW_FILE_DESC, file, "stop",
+                                      NULL) != NULL;
 }
 
 void http_free(struct http *h)

@@ -18,11 +18,11 @@ struct http; /* the listener and its connections */
 struct http *http_new(struct sim *sim, const struct http_options *o, char *why);
 int http_port(const struct http *h);
 
-/* Serves until http_stop() or POST /sim/quit. */
-void http_run(struct http *h);
+/* http_run() ends when FD, which H takes, becomes readable; false: it cannot be watched. */
+bool http_stop_on(struct http *h, int fd);
 
-/* Ends http_run(); may be called from a signal handler. */
-void http_stop(struct http *h);
+/* Serves until then, or until POST /sim/quit. */
+void http_run(struct http *h);
 void http_free(struct http *h);
 
 /* Real time, as sim.h wants it. */

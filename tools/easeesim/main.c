@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 
 #ifndef EVECC_VERSION
 #define EVECC_VERSION "unknown"
@@ -57,14 +58,6 @@ static const char usage[] =
     "'{\"charger\":\"EH123456\",\"car\":{\"full\":true}}'\n"
     "  curl -s localhost:8787/sim/fault -d "
     "'{\"path\":\"/settings\",\"count\":3,\"status\":500}'\n";
-
-static struct http *running;
-
-static void on_signal(int signal)
-{
-    (void)signal;
-    http_stop(running);
-}
 
 static void fail(const char *what, const char *why)
 {
@@ -261,7 +254,7 @@ static bool check(struct sim *s, const struct options *o)
 
 static int serve(struct sim *s, const struct options *o)
 {
-    struct sigaction act = {.sa_handler = on_signal};
+    sigset_t ends;
     char why[JSON_WHY] = "out of memory";
     struct http *h = http_new(s, &o->http, why);
 
@@ -269,10 +262,16 @@ static int serve(struct sim *s, const struct options *o)
         fail("cannot start", why);
         return 1;
     }
-    running = h;
-    sigaction(SIGINT, &act, NULL);
-    sigaction(SIGTERM, &act, NULL);
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGINT);
+    sigaddset(&ends, SIGTERM);
+    sigprocmask(SIG_BLOCK, &ends, NULL);
     signal(SIGPIPE, SIG_IGN);
+    if (!http_stop_on(h, signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK))) {
+        fail("cannot start", "signalfd");
+        http_free(h);
+        return 1;
+    }
     if (o->port_file && !write_port(o->port_file, http_port(h))) {
         fail(o->port_file, strerror(errno));
         http_free(h);
