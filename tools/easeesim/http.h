@@ -18,7 +18,7 @@ struct http; /* the listener and its connections */
 struct http *http_new(struct sim *sim, const struct http_options *o, char *why);
 int http_port(const struct http *h);
 
-/* http_run() ends when FD, which H takes, becomes readable; false: it cannot be watched. */
+/* http_run() ends when FD, which H takes, becomes readable; false: no such watch. */
 bool http_stop_on(struct http *h, int fd);
 
 /* Serves until then, or until POST /sim/quit. */
