@@ -573,7 +573,7 @@ def test_f43(bench):
 
 
 @FAULTS.test("F-44", "20 000 writes of changing values and refused ones",
-             "less than 200 lines in the log, what was left out is counted")
+             "five lines a second at most in the log, what was left out is counted")
 def test_f44(bench):
     _, gateway, client = settled(bench)
     mark = len(gateway.log().splitlines())
@@ -585,7 +585,7 @@ def test_f44(bench):
     lines = gateway.log().splitlines()[mark:]
     seconds = time.monotonic() - started
     note(f"{len(lines)} lines in {seconds:.0f} s")
-    assert len(lines) < 200, lines[-20:]
+    assert len(lines) < 20 + 5 * seconds, lines[-20:]
     assert any("missed=" in line and not line.endswith("missed=0") for line in lines), "counted"
 
 
