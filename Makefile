@@ -52,7 +52,8 @@ TEST_LIBS  := $(shell $(PKG_CONFIG) --libs cmocka libssl libcrypto 2>/dev/null) 
 
 # The pure core.  Its objects may import each other and what stands here, nothing else.
 CORE := $(filter $(basename $(notdir $(wildcard src/*.c))),mbap regmap acl pool owner phase budget \
-                 session circuit circuit_renew circuit_status telemetry easee_msg json signalr err state)
+                 session circuit circuit_answer circuit_renew circuit_status telemetry easee_msg \
+                 json signalr err state)
 PURE := bcmp memchr memcmp memcpy memmove memset strchr strcmp strcspn strlen strncmp strnlen \
         strspn __memcpy_chk __memmove_chk __memset_chk __stack_chk_fail \
         _GLOBAL_OFFSET_TABLE_

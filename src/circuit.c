@@ -4,49 +4,16 @@
 #include <string.h>
 
 enum {
-    READBACK_FIRST_MS = 1 * SECONDS, /* a charger answers within 0.5 to 1 s */
-    READBACK_LIVE_MS = 6 * SECONDS,  /* the stream brings the verdict earlier */
-    SILENT_MS = 20 * MINUTES,        /* easee-api 7.3 */
-    TICKS_APART = 20 * 1000 * 1000,  /* 2 s in ticks of 100 ns */
-    COMMAND_CIRCUIT_CURRENT = 22,    /* easee-api 5.4 */
-    OBSERVATION_LIMIT_L1 = 111,      /* easee-api 7.4, DynamicCircuitCurrentP1 */
+    SILENT_MS = 20 * MINUTES,   /* easee-api 7.3 */
+    OBSERVATION_LIMIT_L1 = 111, /* easee-api 7.4, DynamicCircuitCurrentP1 */
     OBSERVATION_LIMIT_L3 = 113,
-    UNCONFIGURED_DA = 10000,        /* 1000.0 A (easee-api 3.1), or NA_U16 */
-    OBSERVE_MS = 60 * SECONDS,      /* at most once a minute per charger */
-    OBSERVE_GONE_MS = 15 * MINUTES, /* an endpoint that was taken away */
-    GRID_WAIT_MS = 10 * SECONDS,    /* for the grid type, before the first setpoint */
-    SLOW_MS = 15 * MINUTES,         /* retry of what the charger or others do not heed */
-    FORBIDDEN_MS = 60 * MINUTES,    /* easee-api 5.6, 403 */
-    BACKOFF_FIRST_MS = 1 * SECONDS,
-    BACKOFF_LAST_MS = 5 * MINUTES, /* reliability F-18 */
-    UNAVAILABLE_MS = 60 * SECONDS, /* easee-api 5.6, 502 and 503 */
-    REASSERTS = 3,
-    REASSERT_WINDOW_MS = 10 * MINUTES,
-    MISMATCH_MS = 3 * SECONDS, /* three phases are reported one after the other */
+    OBSERVE_MS = 60 * SECONDS,   /* at most once a minute per charger */
+    GRID_WAIT_MS = 10 * SECONDS, /* for the grid type, before the first setpoint */
     START_BOOST_A = 7
 };
 
 static const struct budget_rule own_rule = {
     .window_ms = 600 * SECONDS, .calls = 40, .reserve = 8};
-
-static uint32_t next_random(struct circuit *c)
-{
-    c->random ^= c->random << 13;
-    c->random ^= c->random >> 17;
-    c->random ^= c->random << 5;
-    return c->random;
-}
-
-/* Exponential back-off after c->failures failures in a row, 75 to 125 %. */
-static uint64_t backoff_ms(struct circuit *c)
-{
-    uint64_t ms = BACKOFF_FIRST_MS;
-
-    for (unsigned i = 1; i < c->failures && ms < BACKOFF_LAST_MS; i++)
-        ms *= 2;
-    ms = earlier(ms, BACKOFF_LAST_MS);
-    return ms * (75 + next_random(c) % 51) / 100;
-}
 
 void circuit_init(struct circuit *c, const struct circuit_config *cfg, uint32_t seed)
 {
@@ -74,8 +41,7 @@ bool circuit_wish_pending(const struct circuit *c)
     return c->want.id > c->ended_wish;
 }
 
-/* The newest wish ends, if it has not yet. */
-static void end_wish(struct circuit *c, uint64_t *count)
+void circuit_wish_end(struct circuit *c, uint64_t *count)
 {
     if (!circuit_wish_pending(c))
         return;
@@ -138,7 +104,7 @@ static void settle(struct circuit *c)
     if (!circuit_settled(c) || circuit_wish_replaced(c))
         return;
     c->confirmed_seq = c->want.seq;
-    end_wish(c, &c->wishes.confirmed);
+    circuit_wish_end(c, &c->wishes.confirmed);
 }
 
 /* From now on nothing above what is allowed and sent at this moment; so hold, too, ends
@@ -150,7 +116,7 @@ static void begin_fallback(struct circuit *c)
         if (c->sent.amps.l[i] < c->ceiling.l[i])
             c->ceiling.l[i] = c->sent.amps.l[i];
     if (c->want.fallback_action != FALLBACK_HOLD)
-        end_wish(c, &c->wishes.expired);
+        circuit_wish_end(c, &c->wishes.expired);
 }
 
 static uint64_t watchdog_at(const struct circuit *c)
@@ -182,7 +148,7 @@ static void check_fallback(struct circuit *c, uint64_t now_ms)
         c->expired = true;
         c->events |= CIRCUIT_EXPIRED;
         /* Past its validity a wish is never sent (N3), whatever the fallback is. */
-        end_wish(c, &c->wishes.expired);
+        circuit_wish_end(c, &c->wishes.expired);
     }
 }
 
@@ -303,114 +269,6 @@ static void take_over_phases(struct circuit *c)
     c->sent.phases.last_phases = c->sent.phases.phases;
 }
 
-static void confirm(struct circuit *c, uint64_t now_ms)
-{
-    uint64_t trip = now_ms - c->sent.wished_at_ms;
-
-    c->sent.awaiting = false;
-    c->sent.unsure = false;
-    c->sent.readback_at_ms = NEVER;
-    c->mismatch_at_ms = NEVER;
-    c->nudge = (struct amps){{0}};
-    c->confirmed = c->sent.amps;
-    c->confirmed_known = true;
-    c->confirmed_at_ms = now_ms;
-    if (c->sent.whole)
-        c->confirmed_seq = c->sent.seq;
-    c->not_confirmed = false;
-    c->repeats = 0;
-    if (!c->foreign)
-        c->slow_until_ms = 0;
-    c->result = ERR_OK;
-    if (circuit_wish_pending(c)) /* not when it was only asserted again */
-        c->round_trip_ms = (uint16_t)earlier(trip, 65534);
-    c->events |= CIRCUIT_CONFIRMED;
-}
-
-static bool reports(const uint16_t da[PHASES], struct amps a)
-{
-    for (unsigned i = 0; i < PHASES; i++)
-        if (da[i] != a.l[i] * 10u)
-            return false;
-    return true;
-}
-
-/* What the charger itself reports of the circuit's limit: a confirmation, or somebody
- * else's. */
-static void check_report(struct circuit *c, uint64_t now_ms)
-{
-    const struct charger *master = &c->charger[0];
-    uint64_t at = master->circuit_at_ms;
-
-    c->reported = false;
-    if (!c->sent.known || (c->writing && !c->sent.renewing) || at == NEVER ||
-        at < c->sent.at_ms)
-        return;
-    if (reports(master->circuit_da, c->sent.amps)) {
-        c->mismatch_at_ms = NEVER;
-        if (c->sent.awaiting || c->sent.unsure)
-            confirm(c, now_ms);
-        return;
-    }
-    /* News from a charger that had not heeded us is worth another try, too. */
-    if (!c->sent.awaiting && (!c->sent.unsure || c->not_confirmed) &&
-        c->confirmed_known && at > c->confirmed_at_ms && c->mismatch_at_ms == NEVER)
-        c->mismatch_at_ms = now_ms;
-}
-
-static void verdict_missing(struct circuit *c, uint64_t now_ms)
-{
-    c->sent.awaiting = false;
-    c->sent.readback_at_ms = NEVER;
-    c->sent.unsure = true;
-    c->result = ERR_NOT_CONFIRMED;
-    if (c->repeats++ == 0)
-        return; /* the same once more (reliability F-33) */
-    c->not_confirmed = true;
-    c->slow = c->sent.amps;
-    c->slow_until_ms = now_ms + SLOW_MS;
-    c->events |= CIRCUIT_TIMED_OUT;
-}
-
-/* Somebody else set another value: ours is re-asserted a few times, then slowly. */
-static void overridden(struct circuit *c, uint64_t now_ms)
-{
-    c->mismatch_at_ms = NEVER;
-    c->sent.unsure = true;
-    c->result = ERR_OVERRIDDEN;
-    c->counts.foreign_commands++;
-    c->events |= CIRCUIT_OVERRIDDEN;
-    if (!c->foreign && now_ms - c->reasserted_from_ms >= REASSERT_WINDOW_MS) {
-        c->reasserted = 0;
-        c->reasserted_from_ms = now_ms;
-    }
-    if (!c->foreign && c->reasserted < REASSERTS) {
-        c->reasserted++;
-        c->counts.reasserts++;
-        c->slow_until_ms = 0;
-        return;
-    }
-    c->foreign = true;
-    c->slow = c->sent.amps;
-    c->slow_until_ms = now_ms + SLOW_MS;
-}
-
-/* The same value as was refused is refused without asking, for a while. */
-static void refuse_again(struct circuit *c, uint64_t now_ms)
-{
-    if (!circuit_wish_pending(c) || now_ms >= c->refused_until_ms ||
-        !amps_equal(c->choice.target, c->refused))
-        return;
-    c->refused_wish = c->want.id;
-    end_wish(c, &c->wishes.rejected);
-}
-
-/* Our value has held since the last interference. */
-static uint64_t recovered_at(const struct circuit *c)
-{
-    return c->foreign && circuit_settled(c) ? c->slow_until_ms : NEVER;
-}
-
 void circuit_decide(struct circuit *c, uint64_t now_ms)
 {
     struct phase_wish wish;
@@ -418,12 +276,7 @@ void circuit_decide(struct circuit *c, uint64_t now_ms)
     if (c->want.id == 0)
         return;
     check_fallback(c, now_ms);
-    if (c->reported)
-        check_report(c, now_ms);
-    if (c->sent.awaiting && now_ms >= c->sent.accepted_at_ms + VERDICT_MS)
-        verdict_missing(c, now_ms);
-    if (c->mismatch_at_ms != NEVER && now_ms >= c->mismatch_at_ms + MISMATCH_MS)
-        overridden(c, now_ms);
+    circuit_answer_check(c, now_ms);
     circuit_renew_check(c, now_ms);
     if (c->expired && c->want.fallback_action == FALLBACK_HOLD) {
         c->choice.target = c->ceiling;
@@ -437,13 +290,9 @@ void circuit_decide(struct circuit *c, uint64_t now_ms)
     phase_choose(&c->cfg.phase, &c->sent.phases, &wish, seen_idle(c), now_ms, &c->choice);
     if (circuit_wish_replaced(c))
         apply_ceiling(c);
-    refuse_again(c, now_ms);
+    circuit_answer_known(c, now_ms);
     settle(c);
-    if (now_ms >= recovered_at(c)) {
-        c->foreign = false;
-        c->reasserted = 0;
-        c->events |= CIRCUIT_RECOVERED;
-    }
+    circuit_answer_recover(c, now_ms);
 }
 
 /* Whether what left last has arrived is not known, nor what is in force if not. */
@@ -694,14 +543,10 @@ bool circuit_next(struct circuit *c, struct budgets *b, uint64_t now_ms,
 
 uint64_t circuit_decide_at(const struct circuit *c)
 {
-    uint64_t at = earlier(earlier(watchdog_at(c), expiry_at(c)), recovered_at(c));
+    uint64_t at = earlier(earlier(watchdog_at(c), expiry_at(c)), circuit_answer_wake(c));
 
     if (c->want.id != 0)
         at = earlier(at, earlier(circuit_renew_wake(c), c->choice.again_at_ms));
-    if (c->sent.awaiting)
-        at = earlier(at, c->sent.accepted_at_ms + VERDICT_MS);
-    if (c->mismatch_at_ms != NEVER)
-        at = earlier(at, c->mismatch_at_ms + MISMATCH_MS);
     return at;
 }
 
@@ -712,176 +557,6 @@ uint64_t circuit_wake(struct circuit *c, const struct budgets *b, uint64_t now_m
     circuit_decide(c, now_ms);
     return earlier(circuit_decide_at(c), earlier(circuit_send_at(c, b, now_ms),
                                                  read_at(c, b, now_ms, &unused)));
-}
-
-/* ---- how it ended ---- */
-
-static void refused(struct circuit *c, enum err err, uint64_t now_ms)
-{
-    c->refused = c->sent.amps;
-    c->refused_until_ms = now_ms + (err == ERR_FORBIDDEN ? FORBIDDEN_MS : SLOW_MS);
-    c->refused_wish = c->sent.wish;
-    c->refused_for_good = err == ERR_BAD_REQUEST || err == ERR_REJECTED;
-    if (err == ERR_FORBIDDEN)
-        c->retry_at_ms = c->refused_until_ms;
-    if (err == ERR_NOT_FOUND) /* to be looked up again */
-        circuit_lost(c, err);
-    c->events |= CIRCUIT_REFUSED;
-    if (c->want.id == c->sent.wish)
-        end_wish(c, &c->wishes.rejected);
-}
-
-/* `c->undo` holds again when the setpoint surely did not reach the charger. */
-static void set_failed(struct circuit *c, struct budgets *b, const struct outcome *o,
-                       uint64_t now_ms)
-{
-    switch (o->err) {
-    case ERR_UNAUTHORISED: /* the session's business; then the newest value is sent */
-    case ERR_BLOCKED:
-        c->sent = c->undo;
-        return;
-    case ERR_THROTTLED:
-        c->sent = c->undo;
-        budget_throttled(&b->of[BUDGET_WRITE], o->retry_after_s, now_ms);
-        return;
-    case ERR_BAD_REQUEST:
-    case ERR_NOT_FOUND:
-    case ERR_FORBIDDEN:
-    case ERR_REJECTED:
-        refused(c, o->err, now_ms);
-        c->sent = c->undo;
-        return;
-    case ERR_RESOLVE:
-    case ERR_CONNECT:
-    case ERR_TLS:
-    case ERR_TLS_EXPIRED:
-    case ERR_TLS_HOST:
-    case ERR_TLS_CA:
-        c->sent = c->undo;
-        break;
-    default: /* it may have arrived all the same; that it was repeated changes nothing */
-        if (c->sent.renewing)
-            c->sent = c->undo;
-        else
-            c->sent.unsure = true;
-        break;
-    }
-    c->failures++;
-    c->retry_at_ms = now_ms + backoff_ms(c);
-    if (o->http_status == 502 || o->http_status == 503)
-        c->retry_at_ms = later(c->retry_at_ms, now_ms + UNAVAILABLE_MS);
-}
-
-/* The charger's own verdict on what was sent. */
-static void judge_sent(struct circuit *c, bool accepted, uint64_t now_ms)
-{
-    if (accepted) {
-        if (c->sent.renewing)
-            circuit_renew_ended(c, true);
-        else
-            confirm(c, now_ms);
-        return;
-    }
-    c->result = ERR_REJECTED;
-    refused(c, ERR_REJECTED, now_ms);
-    c->sent = c->undo;
-}
-
-/* The answer to a settings POST names no ticks, and now and then they differ a little;
- * charger and command are what remains then (easee-api 3.2, 7.2). */
-static bool may_be(int64_t sent, int64_t answered)
-{
-    int64_t apart = sent > answered ? sent - answered : answered - sent;
-
-    return sent == 0 || answered == 0 || apart <= TICKS_APART;
-}
-
-/* A verdict that overtook the cloud's answer is for what was sent, or for what was sent
- * before. */
-static bool early_is_ours(const struct circuit *c)
-{
-    if (c->sent.ticks != 0 && c->sent.early_ticks != 0)
-        return may_be(c->sent.ticks, c->sent.early_ticks);
-    return !c->undo.awaiting;
-}
-
-static void set_done(struct circuit *c, struct budgets *b, const struct outcome *o,
-                     uint64_t now_ms)
-{
-    c->writing = false;
-    c->http_status = o->http_status;
-    c->result = o->err;
-    if (o->err != ERR_OK) {
-        set_failed(c, b, o, now_ms);
-        return;
-    }
-    c->failures = 0;
-    c->retry_at_ms = 0;
-    c->sent.ticks = o->ticks;
-    if (c->sent.renewing) {
-        circuit_renew_done(c);
-    } else {
-        c->sent.awaiting = true;
-        c->sent.accepted_at_ms = now_ms;
-        c->sent.readbacks = 0;
-        c->sent.readback_at_ms =
-            now_ms + (c->live ? READBACK_LIVE_MS : READBACK_FIRST_MS);
-    }
-    if (c->sent.early != 0 && early_is_ours(c)) {
-        c->sent.answered = true;
-        judge_sent(c, c->sent.early > 0, now_ms);
-    }
-}
-
-/* DA says of three phases what they are, and that is not A. */
-static bool differs(const uint16_t da[PHASES], struct amps a)
-{
-    for (unsigned i = 0; i < PHASES; i++)
-        if (da[i] >= UNCONFIGURED_DA)
-            return false;
-    return !reports(da, a);
-}
-
-static void readback_done(struct circuit *c, struct budgets *b, const struct outcome *o,
-                          uint64_t now_ms)
-{
-    if (o->err == ERR_THROTTLED)
-        budget_throttled(&b->of[BUDGET_READBACK], o->retry_after_s, now_ms);
-    /* Null, 1000.0, an older value, or one asked for before the cloud accepted ours say
-     * nothing yet: it is asked again. */
-    if (o->err == ERR_OK && c->sent.awaiting &&
-        c->reading_since_ms >= c->sent.accepted_at_ms &&
-        reports(o->reported_da, c->sent.amps))
-        confirm(c, now_ms);
-    if (o->err == ERR_OK && !circuit_changing(c) && !c->sent.unsure &&
-        c->reading_since_ms >= c->sent.at_ms && c->mismatch_at_ms == NEVER &&
-        differs(o->reported_da, c->sent.amps))
-        c->mismatch_at_ms = now_ms;
-}
-
-static void observe_done(struct circuit *c, struct budgets *b, const struct outcome *o,
-                         uint64_t now_ms)
-{
-    c->observed = c->observed || (o->err != ERR_UNAUTHORISED && o->err != ERR_BLOCKED);
-    if (o->err == ERR_THROTTLED)
-        budget_throttled(&b->of[BUDGET_OBSERVE], o->retry_after_s, now_ms);
-    if (o->err == ERR_NOT_FOUND || o->err == ERR_FORBIDDEN)
-        c->observe_at_ms[c->reading_charger] = now_ms + OBSERVE_GONE_MS;
-}
-
-void circuit_done(struct circuit *c, struct budgets *b, const struct outcome *o,
-                  uint64_t now_ms)
-{
-    if (o->kind == REQUEST_SET) {
-        set_done(c, b, o, now_ms);
-    } else {
-        c->reading = false;
-        if (o->kind == REQUEST_READBACK)
-            readback_done(c, b, o, now_ms);
-        else
-            observe_done(c, b, o, now_ms);
-    }
-    circuit_decide(c, now_ms);
 }
 
 /* ---- facts ---- */
@@ -917,37 +592,6 @@ void circuit_stream(struct circuit *c, bool live, uint64_t now_ms)
 void circuit_told(struct circuit *c, unsigned charger)
 {
     c->told[charger] = true;
-}
-
-/* One verdict is due for each call: on its heels, or whenever it comes with our ticks. */
-static bool is_expected(const struct circuit *c, const struct verdict *v, uint64_t now_ms)
-{
-    const struct circuit_sent *s = &c->sent;
-
-    if (v->command != COMMAND_CIRCUIT_CURRENT || v->charger != 0 || !s->known ||
-        s->answered || !may_be(s->ticks, v->ticks))
-        return false;
-    return c->writing || (s->ticks != 0 && s->ticks == v->ticks) ||
-           now_ms < later(s->at_ms, s->renewed_at_ms) + VERDICT_MS;
-}
-
-void circuit_verdict(struct circuit *c, const struct verdict *v, uint64_t now_ms)
-{
-    if (!is_expected(c, v, now_ms)) {
-        c->counts.foreign_commands++;
-        c->events |= CIRCUIT_FOREIGN_COMMAND;
-        /* If it brings back a value that was reported before ours, no report follows. */
-        if (v->accepted && v->charger == 0 && c->sent.known && !circuit_changing(c))
-            c->sent.readback_at_ms = now_ms + READBACK_FIRST_MS;
-    } else if (c->writing) {
-        c->sent.early = v->accepted ? 1 : -1;
-        c->sent.early_ticks = v->ticks;
-    } else {
-        c->sent.answered = true;
-        if (c->sent.awaiting || c->sent.renewing || (c->sent.unsure && v->accepted))
-            judge_sent(c, v->accepted, now_ms);
-    }
-    circuit_decide(c, now_ms);
 }
 
 void circuit_lost(struct circuit *c, enum err err)

@@ -8,9 +8,14 @@
 #define SECONDS 1000u
 #define MINUTES (60u * SECONDS)
 
-enum { VERDICT_MS = 20 * SECONDS }; /* accepted to confirmed (easee-api 7.2) */
+enum {
+    VERDICT_MS = 20 * SECONDS,      /* accepted to confirmed (easee-api 7.2) */
+    READBACK_FIRST_MS = 1 * SECONDS /* a charger answers within 0.5 to 1 s */
+};
 
 bool circuit_wish_pending(const struct circuit *c);
+/* The newest wish ends, if it has not yet, and COUNT says how. */
+void circuit_wish_end(struct circuit *c, uint64_t *count);
 /* A fallback other than hold stands in the wish's place. */
 bool circuit_wish_replaced(const struct circuit *c);
 /* The target of the newest wish was confirmed, and is not just a step on the way to it.
@@ -26,6 +31,18 @@ struct amps circuit_next_amps(const struct circuit *c);
 bool circuit_must_send(const struct circuit *c, uint64_t now_ms);
 uint64_t circuit_send_at(const struct circuit *c, const struct budgets *b,
                          uint64_t now_ms);
+
+/* circuit_answer.c: what became of a setpoint */
+
+/* Time has passed, or the charger has reported: confirmed, not confirmed, or overridden.
+ */
+void circuit_answer_check(struct circuit *c, uint64_t now_ms);
+/* The target is known to be refused: so is the wish, without asking, for a while. */
+void circuit_answer_known(struct circuit *c, uint64_t now_ms);
+/* Foreign control is over when our value has held since the last interference. */
+void circuit_answer_recover(struct circuit *c, uint64_t now_ms);
+/* When something about it changes by itself; NEVER. */
+uint64_t circuit_answer_wake(const struct circuit *c);
 
 /* circuit_renew.c: the time-to-live of a setpoint in the cloud */
 

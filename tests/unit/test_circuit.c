@@ -201,6 +201,14 @@ static void start_at(struct bench *t, uint32_t power_w, unsigned a)
     later_by(t, 61 * SECONDS);
 }
 
+/* ... 4200 W in force at 6 A, and the call for 10 A has left. */
+static void start_raise(struct bench *t)
+{
+    start_at(t, 4200, 6);
+    wish_w(t, 7400);
+    expect_set(t, 10, 10, 10);
+}
+
 /* ---- the wish ---- */
 
 static void no_wish_no_setpoint(void **state)
@@ -362,9 +370,7 @@ static void intervals(void **state)
         unsigned a = rows[i].amps, press = 0;
         uint64_t sent_ms;
 
-        start_at(&t, 4200, 6);
-        wish_w(&t, 7400);
-        expect_set(&t, 10, 10, 10);
+        start_raise(&t);
         sent_ms = t.now_ms;
         done(&t, REQUEST_SET, ERR_OK, 200);
         report(&t, 10, 10, 10);
@@ -449,9 +455,7 @@ static void only_a_true_read_back_confirms(void **state)
         const uint16_t *da = rows[i].da;
         struct bench t;
 
-        start_at(&t, 4200, 6);
-        wish_w(&t, 7400);
-        expect_set(&t, 10, 10, 10);
+        start_raise(&t);
         done(&t, REQUEST_SET, ERR_OK, 200);
         t.now_ms += 1 * SECONDS;
         expect_read(&t, REQUEST_READBACK);
@@ -468,9 +472,7 @@ static void a_read_back_from_before_does_not_confirm(void **state)
     struct bench t;
 
     (void)state;
-    start_at(&t, 4200, 6);
-    wish_w(&t, 7400);
-    expect_set(&t, 10, 10, 10);
+    start_raise(&t);
     done(&t, REQUEST_SET, ERR_OK, 200);
     t.now_ms += 1 * SECONDS;
     expect_read(&t, REQUEST_READBACK); /* leaves while the charger still has 6 A */
@@ -492,9 +494,7 @@ static void reports_confirm_when_whole_and_newer(void **state)
     struct bench t;
 
     (void)state;
-    start_at(&t, 4200, 6);
-    wish_w(&t, 7400);
-    expect_set(&t, 10, 10, 10);
+    start_raise(&t);
     report(&t, 10, 10, 10); /* the stream was faster than the answer */
     assert_int_equal(status(&t)->progress.stage, STAGE_SENT);
     done(&t, REQUEST_SET, ERR_OK, 200);
@@ -565,9 +565,7 @@ static void verdicts_of_the_stream(void **state)
                             .ticks = rows[i].ticks};
         struct bench t;
 
-        start_at(&t, 4200, 6);
-        wish_w(&t, 7400);
-        expect_set(&t, 10, 10, 10);
+        start_raise(&t);
         circuit_done(&t.c, &t.b, &o, t.now_ms);
         circuit_verdict(&t.c, &rows[i].v, t.now_ms);
         if (status(&t)->progress.stage != rows[i].stage ||
@@ -583,9 +581,7 @@ static void a_verdict_before_the_answer(void **state)
     struct bench t;
 
     (void)state;
-    start_at(&t, 4200, 6);
-    wish_w(&t, 7400);
-    expect_set(&t, 10, 10, 10);
+    start_raise(&t);
     circuit_verdict(&t.c, &v, t.now_ms);
     assert_int_equal(status(&t)->progress.stage, STAGE_SENT);
     done(&t, REQUEST_SET, ERR_OK, 200);
@@ -621,9 +617,7 @@ static void failures(void **state)
         struct bench t;
         uint64_t failed_ms;
 
-        start_at(&t, 4200, 6);
-        wish_w(&t, 7400);
-        expect_set(&t, 10, 10, 10);
+        start_raise(&t);
         done(&t, REQUEST_SET, rows[i].err, rows[i].http_status);
         failed_ms = t.now_ms;
         if ((status(&t)->wishes.rejected == 1) != rows[i].rejected)
@@ -648,9 +642,7 @@ static void not_found_asks_for_a_lookup(void **state)
     struct bench t;
 
     (void)state;
-    start_at(&t, 4200, 6);
-    wish_w(&t, 7400);
-    expect_set(&t, 10, 10, 10);
+    start_raise(&t);
     done(&t, REQUEST_SET, ERR_NOT_FOUND, 404);
     assert_false(t.c.found);
     assert_true(status(&t)->faults & FAULT_NOT_FOUND);
@@ -699,9 +691,7 @@ static void newest_after_retry_after(void **state)
     uint64_t failed_ms;
 
     (void)state;
-    start_at(&t, 4200, 6);
-    wish_w(&t, 7400);
-    expect_set(&t, 10, 10, 10);
+    start_raise(&t);
     circuit_done(&t.c, &t.b, &o, t.now_ms);
     failed_ms = t.now_ms;
     assert_int_equal(status(&t)->progress.backoff_until_ms, failed_ms + 283 * SECONDS);
@@ -720,9 +710,7 @@ static void nothing_to_undo_after_a_429(void **state)
     struct bench t;
 
     (void)state;
-    start_at(&t, 4200, 6);
-    wish_w(&t, 7400);
-    expect_set(&t, 10, 10, 10);
+    start_raise(&t);
     done(&t, REQUEST_SET, ERR_THROTTLED, 429);
     wish_w(&t, 4200);
     later_by(&t, 10 * MINUTES);
@@ -736,9 +724,7 @@ static void a_time_out_is_undone(void **state)
     struct bench t;
 
     (void)state;
-    start_at(&t, 4200, 6);
-    wish_w(&t, 7400);
-    expect_set(&t, 10, 10, 10);
+    start_raise(&t);
     done(&t, REQUEST_SET, ERR_TIMEOUT, 0);
     wish_w(&t, 4200);
     later_by(&t, 15 * SECONDS);
@@ -768,9 +754,7 @@ static void a_refused_value_is_not_tried_again(void **state)
     struct bench t;
 
     (void)state;
-    start_at(&t, 4200, 6);
-    wish_w(&t, 7400);
-    expect_set(&t, 10, 10, 10);
+    start_raise(&t);
     done(&t, REQUEST_SET, ERR_BAD_REQUEST, 400);
     assert_int_equal(status(&t)->progress.stage, STAGE_REFUSED);
     assert_true(circuit_events(&t.c) & CIRCUIT_REFUSED);
