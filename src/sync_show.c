@@ -35,9 +35,9 @@ static void sync_log_events(struct unit *u)
     uint32_t events = circuit_events(&u->circuit);
     const uint8_t *sent = c->sent.amps.l;
 
-    if (events & CIRCUIT_CONFIRMED)
-        log_info("confirmed circuit=%s amps=%u/%u/%u after=%ums", sync_name(u), sent[0],
-                 sent[1], sent[2], c->round_trip_ms);
+    if (events & CIRCUIT_CONFIRMED) /* of the call, not of the wish: it may be repeated */
+        log_info("confirmed circuit=%s amps=%u/%u/%u after=%" PRIu64 "ms", sync_name(u),
+                 sent[0], sent[1], sent[2], c->confirmed_at_ms - c->sent.at_ms);
     if (events & CIRCUIT_WATCHDOG)
         log_warning("watchdog circuit=%s no write for %us, fallback in force",
                     sync_name(u), c->want.watchdog_s);
