@@ -3,6 +3,7 @@
  *
  *   integrations st         structured text for CODESYS and TwinCAT
  *   integrations iobroker   CSV for the import of ioBroker.modbus */
+#include "../csv.h"
 #include "evecc/regmap.h"
 
 #include <ctype.h>
@@ -139,18 +140,6 @@ static void print_st(const struct reg_row *rows, size_t count)
 
 /* ---- ioBroker ---- */
 
-/* A field of CSV with ; between them. */
-static void print_field(const char *text)
-{
-    putchar('"');
-    for (; *text != '\0'; text++) {
-        if (*text == '"')
-            putchar('"');
-        putchar(*text);
-    }
-    putchar('"');
-}
-
 /* What changes while the gateway runs is polled. */
 static void print_iobroker(const struct reg_row *rows, size_t count)
 {
@@ -166,7 +155,7 @@ static void print_iobroker(const struct reg_row *rows, size_t count)
         bool tenths = in_tenths(row), writable = row->access != REG_RO;
 
         printf("%u;%s;", row->addr, lower(row->name));
-        print_field(row->meaning);
+        csv_field(row->meaning);
         printf(";%s;%s;%u;%s;0;;%s;;%s;false;false;false;false;keepLastValid;;\n",
                row->unit + (tenths ? 4 : 0), types[row->type], row->words,
                tenths ? "0.1" : "1", writable ? "level" : "value",

@@ -3,6 +3,7 @@
  * for people, CSV for SCADA, JSON for programs.  doc/registers.* come from here. */
 #include "values.h"
 
+#include "../csv.h"
 #include "cli.h"
 #include "evecc/words.h"
 
@@ -269,17 +270,6 @@ static void print_markdown(const struct reg_row *rows, size_t count)
     print_results();
 }
 
-static void print_quoted(const char *text)
-{
-    putchar('"');
-    for (; *text != '\0'; text++) {
-        if (*text == '"')
-            putchar('"');
-        putchar(*text);
-    }
-    putchar('"');
-}
-
 static const char *const access_words[] = {
     [REG_RO] = "read", [REG_RW] = "write", [REG_RWN] = "write or none"};
 
@@ -302,7 +292,7 @@ static void print_csv(const struct reg_row *rows, size_t count)
             print_hole(row, "", " to ");
             printf(",%s,", start_value(row));
         }
-        print_quoted(meaning(row, text));
+        csv_field(meaning(row, text));
         putchar('\n');
     }
 }
