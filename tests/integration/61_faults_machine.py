@@ -12,20 +12,10 @@ import time
 import harness
 from catalogue import FAULTS
 from faulty import LINUX, Clock, in_mounts, inside, interfere, need_root, pid_of, small_disk
-from harness import SETTINGS, WATTS, Skip, arrives, equal, note, throughout, until
+from harness import SETTINGS, WATTS, Skip, arrives, equal, note, settled, throughout, until
 
 RESTART = "75_restart.py"
 LOGIN, REFRESH = "/api/accounts/login", "/api/accounts/refresh_token"
-
-
-def settled(bench, amps=10, **options):
-    """(sim, gateway, client) with AMPS on three phases in force."""
-    sim = bench.sim()
-    gateway = bench.gateway(sim, **options)
-    client = gateway.client()
-    client.power(WATTS[amps])
-    arrives(sim, client, amps)
-    return sim, gateway, client
 
 
 def cpu_s(pid):

@@ -6,20 +6,11 @@ import time
 import harness
 from catalogue import FAULTS
 from faulty import Clock, Line
-from harness import SERIAL, SETTINGS, USER, WATTS, arrives, equal, note, throughout, until
+from harness import SERIAL, SETTINGS, USER, WATTS, arrives, equal, note, settled, throughout, until
 
 LOGIN, REFRESH = "/api/accounts/login", "/api/accounts/refresh_token"
 REFUSED, TIMED_OUT, OVERRIDDEN = 6, 7, 9  # stages
 LOGIN_REFUSED, NOT_FOUND, FOREIGN, NOT_CONFIRMED = 1 << 4, 1 << 5, 1 << 7, 1 << 8  # 7128
-
-
-def settled(bench, amps=10, name="", **options):
-    """(sim, client) with AMPS on three phases in force."""
-    sim = bench.sim(name=name)
-    client = bench.gateway(sim, name=name, **options).client()
-    client.power(WATTS[amps])
-    arrives(sim, client, amps)
-    return sim, client
 
 
 def calls(sim, path, method="POST"):
@@ -30,7 +21,7 @@ def calls(sim, path, method="POST"):
 
 def storm(status, limit_s):
     def test(bench):
-        sim, client = settled(bench)
+        sim, _, client = settled(bench)
         sim.fault(status=status, count=-1)
         mark = len(sim.ledger())
         client.power(WATTS[12])
@@ -63,7 +54,7 @@ for code, seconds in ((500, 60), (502, 90), (503, 90), (504, 60)):
 
 def refusal(status, result):
     def test(bench):
-        sim, client = settled(bench)
+        sim, _, client = settled(bench)
         sim.fault(method="POST", path=SETTINGS, status=status, count=-1)
         mark = calls(sim, SETTINGS)
         client.power(WATTS[12])
@@ -91,7 +82,7 @@ for code, number in ((400, 30), (404, 34)):
 @FAULTS.test("F-26", "every call but the login answers 401, for 70 s",
              "one refresh, then at most one login a minute")
 def test_f26(bench):
-    sim, client = settled(bench)
+    sim, _, client = settled(bench)
     sim.fault(path="/api/sites", status=401, count=-1)
     sim.fault(path="/state/", status=401, count=-1)
     sim.fault(path=REFRESH, status=401, count=-1)
@@ -148,7 +139,7 @@ def test_f29(bench):
 @FAULTS.test("F-30", "the access token expires while a call is out",
              "no login; one refresh, at the earliest a minute after the last; the call once more")
 def test_f30(bench):
-    sim, client = settled(bench)
+    sim, _, client = settled(bench)
     sim.set(expire_tokens=True)
     client.power(WATTS[12])
     arrives(sim, client, 12, 90)
@@ -166,7 +157,7 @@ RETRY_AFTER = {"7": (25, 30), "0": (25, 30), "-1": (25, 90), "99999999": (3590, 
              "shown in 7334")
 def test_f31(bench):
     for i, (value, (least, most)) in enumerate(RETRY_AFTER.items()):
-        sim, client = settled(bench, name=str(i))
+        sim, _, client = settled(bench, name=str(i))
         sim.fault(method="POST", path=SETTINGS, status=429, count=1,
                   headers={} if value is None else {"Retry-After": value})
         client.power(WATTS[12])
@@ -179,7 +170,7 @@ def test_f31(bench):
 @FAULTS.test("F-31", "429 with Retry-After: 31, five other wishes meanwhile",
              "no call of the class before; then the newest value and no other")
 def test_f31_newest(bench):
-    sim, client = settled(bench)
+    sim, _, client = settled(bench)
     sim.fault(method="POST", path=SETTINGS, status=429, count=-1, headers={"Retry-After": "31"})
     client.power(WATTS[12])
     until(lambda: client.u16(7304) == 429, "429")
@@ -211,7 +202,7 @@ def test_f32(bench):
 @FAULTS.test("F-38", "the budget of setpoints is used up, then an urgent decrease",
              "it uses the reserve and is in force within seconds; an increase waits")
 def test_f38(bench):
-    sim, client = settled(bench)
+    sim, _, client = settled(bench)
     used = iter([12, 9, 13, 8, 14, 9, 12, 8, 13, 9, 14])
 
     def spend():
@@ -236,7 +227,7 @@ def test_f38(bench):
 @FAULTS.test("F-39", "10 000 identical writes",
              "one call")
 def test_f39(bench):
-    sim, client = settled(bench)
+    sim, _, client = settled(bench)
     for _ in range(10000):
         client.power(WATTS[12])
     arrives(sim, client, 12)
@@ -277,7 +268,7 @@ def test_f40(bench):
              "sent once more after 20 s, then stage 7 and fault bit 8; nothing is sent in a loop; "
              "a new value works")
 def test_f33(bench):
-    sim, client = settled(bench)
+    sim, _, client = settled(bench)
     sim.set(charger=SERIAL, confirm="never")
     client.power(WATTS[12])
     until(lambda: client.u16(7301) == TIMED_OUT, lambda: f"stage 7: {client.setpoint()}", 60)
@@ -293,7 +284,7 @@ def test_f33(bench):
 @FAULTS.test("F-34", "somebody else sets 20 A again and again",
              "re-asserted three times, then stage 9 and fault bit 7 and peace")
 def test_f34(bench):
-    sim, client = settled(bench)
+    sim, _, client = settled(bench)
     for n in range(1, 5):
         sim.set(circuit=12345, dynamic=[20, 20, 20])
         until(lambda n=n: len(sim.setpoints()) == 1 + n or client.u32(7128) & FOREIGN,
@@ -329,16 +320,16 @@ BODIES = {
              "no crash, errors counted, every wish arrives")
 def test_f35(bench):
     # several at once: how often a gateway may try is not what this is about
-    pairs = [settled(bench, name=str(i)) for i in range(5)]
-    for start in range(0, len(BODIES), len(pairs)):
+    several = [settled(bench, name=str(i)) for i in range(5)]
+    for start in range(0, len(BODIES), len(several)):
         amps = 12 if start % 2 else 9
-        bodies = list(BODIES.values())[start:start + len(pairs)]
-        for (sim, client), body in zip(pairs, bodies):
+        bodies = list(BODIES.values())[start:start + len(several)]
+        for (sim, _, client), body in zip(several, bodies):
             for method, path in (("POST", SETTINGS), ("GET", SETTINGS), ("GET", "/state/")):
                 sim.fault(method=method, path=path, status=200, count=1, body=body)
             client.write_one(7216, 3)  # refresh telemetry: the answer to that is one of them
             client.power(WATTS[amps])
-        for (sim, client), body in zip(pairs, bodies):
+        for (sim, _, client), body in zip(several, bodies):
             until(lambda s=sim: s.currents() == [amps] * 3,
                   lambda c=client, b=body: f"{amps} A after {b[:40]}: {c.setpoint()}", 90)
             sim.heal()
@@ -363,7 +354,7 @@ def test_f36(bench):
 @FAULTS.test("F-37", "each call takes 9 s",
              "the newest value overtakes those that wait; clients do not")
 def test_f37(bench):
-    sim, client = settled(bench)
+    sim, _, client = settled(bench)
     sim.fault(kind="slow", delay_ms=9000, count=-1)
     took_ms = []
     for amps in (12, 6, 16, 9, 14, 8):

@@ -13,7 +13,7 @@ import time
 import zlib
 
 import harness
-from harness import CIRCUIT, SETTINGS, STAGE_CONFIRMED, equal, until
+from harness import CIRCUIT, SETTINGS, STAGE_CONFIRMED, WATTS, equal, settled, until
 
 KILLS = int(os.environ.get("EVECC_KILLS", "25"))
 DURABLE_S = 0.2  # an answered wish is on disk after this
@@ -116,11 +116,7 @@ def test_changed_configuration_counts(bench):
 
 
 def test_another_circuit_does_not_inherit(bench):
-    sim = bench.sim()
-    gateway = bench.gateway(sim)
-    client = gateway.client()
-    client.power(7400)
-    until(lambda: confirmed(client), "confirmed")
+    sim, gateway, client = settled(bench)
     mark = len(sim.setpoints())
     gateway.stop()
     client = bench.again(gateway,
@@ -216,13 +212,9 @@ def test_kills_while_clients_write(bench):
 
 
 def test_crash_loop_keeps_the_budget(bench):
-    sim = bench.sim()
-    gateway = bench.gateway(sim)
-    client = gateway.client()
-    client.power(7400)
-    until(lambda: confirmed(client), "confirmed")
+    sim, gateway, client = settled(bench)
     for i in range(15):
-        client.power(7400 + 690 * (i % 2))
+        client.power(WATTS[10 + i % 2])
         kill(gateway)
         gateway = bench.again(gateway)
         client = gateway.client()
@@ -266,11 +258,7 @@ def test_expired_wish_is_not_sent(bench):
 
 
 def test_damaged_state(bench):
-    sim = bench.sim()
-    gateway = bench.gateway(sim)
-    client = gateway.client()
-    client.power(7400)
-    until(lambda: confirmed(client), "confirmed")
+    _, gateway, client = settled(bench)
     gateway.stop()
     for name in ("state", "state.old", "token", "token.old", "account"):
         if os.path.exists(state_path(bench, name)):
@@ -305,11 +293,7 @@ def test_previous_generation(bench):
 
 
 def test_newer_version(bench):
-    sim = bench.sim()
-    gateway = bench.gateway(sim)
-    client = gateway.client()
-    client.power(7400)
-    until(lambda: confirmed(client), "confirmed")
+    sim, gateway, client = settled(bench)
     gateway.stop()
     newer = "{}"
     header = f"evecc state 99 {len(newer)} "
@@ -324,11 +308,7 @@ def test_newer_version(bench):
 
 
 def test_disk_that_takes_nothing(bench):
-    sim = bench.sim()
-    gateway = bench.gateway(sim)
-    client = gateway.client()
-    client.power(7400)
-    until(lambda: confirmed(client), "confirmed")
+    sim, gateway, client = settled(bench)
     os.makedirs(os.path.join(state_path(bench, "state.new"), "in the way"))
     client.power(4900)
     until(lambda: sim.currents() == [7, 7, 7], "control goes on")
@@ -360,11 +340,7 @@ def test_before_the_first_wish(bench):
 
 
 def test_state_holds_no_secrets(bench):
-    sim = bench.sim()
-    gateway = bench.gateway(sim)
-    client = gateway.client()
-    client.power(7400)
-    until(lambda: confirmed(client), "confirmed")
+    _, gateway, _ = settled(bench)
     gateway.stop()
     with open(state_path(bench, "token")) as f:
         access = f.read().split("\n")[3]
@@ -380,11 +356,7 @@ def test_state_holds_no_secrets(bench):
 
 def test_moved_circuit_is_found_again(bench):
     """What is remembered is looked up again as soon as the cloud does not know it."""
-    sim = bench.sim()
-    gateway = bench.gateway(sim)
-    client = gateway.client()
-    client.power(7400)
-    until(lambda: confirmed(client), "confirmed")
+    sim, gateway, client = settled(bench)
     kill(gateway)
     found = len(lookups(sim))
     sim.fault(path=SETTINGS, status=404, count=1)

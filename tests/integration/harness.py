@@ -79,16 +79,21 @@ def equal(got, expected, what):
     assert got == expected, f"{what}: {got!r} instead of {expected!r}"
 
 
+reservations = []  # sockets, kept open as long as this process lives
+
+
 def free_port():
-    """A port nobody listens on.  Below the range the kernel hands out by itself, so that no
-    outgoing connection of another test takes it before it is used."""
+    """A port nobody listens on and no other test will take.  Below the range the kernel hands out
+    by itself, so that no outgoing connection takes it before it is used."""
     while True:
         port = random.randrange(12000, 32000)
-        with socket.socket(socket.AF_INET6) as s:
+        reservation = socket.socket(socket.AF_UNIX)
+        with socket.socket(socket.AF_INET6) as s, contextlib.suppress(OSError):
+            reservation.bind(f"\0evecc test port {port}")
+            reservations.append(reservation)
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                s.bind(("::", port))
-                return port
+            s.bind(("::", port))
+            return port
 
 
 def quantile(values, q):
@@ -395,6 +400,16 @@ def arrives(sim, client, amps, limit_s=60):
     """Until AMPS are in force on three phases, and confirmed."""
     until(lambda: sim.currents() == [amps] * 3 and client.u16(7301) >= STAGE_CONFIRMED,
           lambda: f"{amps} A: {sim.currents()}, {client.setpoint()}", limit_s, 0.1)
+
+
+def settled(bench, amps=10, name="", **options):
+    """(sim, gateway, client) with AMPS on three phases in force."""
+    sim = bench.sim(name=name)
+    gateway = bench.gateway(sim, name=name, **options)
+    client = gateway.client()
+    client.power(WATTS[amps])
+    arrives(sim, client, amps)
+    return sim, gateway, client
 
 
 class Bench:
