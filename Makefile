@@ -285,7 +285,8 @@ $B/README.md: README.md | $(DIRS)
 $B/eveccd.service: etc/eveccd.service FORCE | $(DIRS)
 	$(call say,GEN)sed 's|/usr/sbin/|$(PREFIX)/sbin/|' $< >$@
 
-deb: | need
+deb:
+	@tools/setup --check deb
 	@tools/debian/build
 
 clean:
