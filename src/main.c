@@ -230,7 +230,7 @@ static bool take_signals(struct daemon *d)
     return false;
 }
 
-/* The service manager's watchdog is fed only while both threads move. */
+/* The service manager's watchdog is fed only while all threads move. */
 static void feed_watchdog(struct daemon *d, uint64_t now_ms)
 {
     uint64_t moved_ms = sync_progress_ms(d->sync);
