@@ -97,6 +97,45 @@ def test_write(bench):
     until(lambda: sim.currents() == [0, 0, 0], "0/0/0")
 
 
+def test_write_is_one_wish(bench):
+    """Whatever lies between the registers: one frame, accepted or refused as a whole, and what was
+    there stays."""
+    _, g = gateway(bench)
+    client = g.client()
+
+    def writes():
+        return client.u32(7414)
+
+    def write(*pairs, **kwargs):
+        before = writes()
+        said = evecc("write", "-c", g.path, "--raw", *pairs, **kwargs)
+        return writes() - before, said
+
+    client.write(7200, 7, 1, 0, 7400, 160, harness.NA16, harness.NA16, 150, 3, 300)
+    client.write(7210, 60, 2, 60, 3, 9, 1)
+    before = client.read(7200, 18)
+    equal(write("current_limit", 130, "phase_mode", 0)[0], 1, "frames")
+    before[4], before[8] = 130, 0
+    equal(client.read(7200, 18), before, "control block")
+
+    # Across everything, the action included: nothing is done that was not asked for.
+    equal(write("sequence", 8, "power_limit_short", 3000)[0], 1, "frames")
+    before[0], before[3], before[17] = 8, 3000, 3000
+    equal(client.read(7200, 18), before, "control block")
+    equal(client.u16(7300), 8, "accepted sequence")
+    equal(write("phase_mode", 3, "power_limit_short", harness.NA16)[0], 1, "frames")
+    equal(client.u32(7202), harness.NA32, "power limit taken back")
+    equal(write("power_limit", 5000, "power_limit_short", 3000)[0], 1, "frames")
+    equal((client.u32(7202), client.u16(7217)), (5000, 5000), "7202 counts")
+
+    # Nothing of a wish: none is made, and a tripped watchdog stays so.
+    client.write(7210, 10)
+    until(lambda: client.u16(7327) == 2, "the watchdog trips", 60)
+    equal(write("sequence", 9, "watchdog", 600)[0], 2, "frames")
+    equal((client.u16(7300), client.u16(7210), client.u16(7327)), (9, 600, 2),
+          "sequence, watchdog, tripped")
+
+
 def test_may_not_write(bench):
     _, g = gateway(bench, listener="write = 192.0.2.0/24\n")
     evecc("read", "-c", g.path, "power")

@@ -205,6 +205,14 @@ enum exit_code link_read(const struct cli *cli, struct link *l,
     return link_fetch(l, ret) ? EXIT_OK : explain(cli, l, "reading");
 }
 
+enum exit_code link_read_some(const struct cli *cli, struct link *l, uint16_t addr,
+                              uint16_t *ret, unsigned count)
+{
+    if (modbus_read_registers(l->ctx, addr, (int)count, ret) != (int)count)
+        return explain(cli, l, "reading");
+    return EXIT_OK;
+}
+
 enum exit_code link_write(const struct cli *cli, struct link *l, uint16_t addr,
                           const uint16_t *values, unsigned count)
 {

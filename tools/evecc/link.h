@@ -38,6 +38,8 @@ enum exit_code link_read(const struct cli *cli, struct link *l,
                          uint16_t ret[static REGMAP_COUNT]);
 
 /* COUNT registers from ADDR on in one frame. */
+enum exit_code link_read_some(const struct cli *cli, struct link *l, uint16_t addr,
+                              uint16_t *ret, unsigned count);
 enum exit_code link_write(const struct cli *cli, struct link *l, uint16_t addr,
                           const uint16_t *values, unsigned count);
 

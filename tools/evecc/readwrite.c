@@ -112,27 +112,78 @@ static enum exit_code take_pairs(const struct cli *cli, struct pair *ret,
     return EXIT_OK;
 }
 
-/* Writes the pairs, those with neighbouring addresses in one frame. */
+/* A register of which a write makes a new wish. */
+static bool is_of_wish(const struct reg_row *row)
+{
+    return (row->addr >= REG_ENABLE && row->addr <= REG_PHASE_MODE) ||
+           row->addr == REG_POWER_LIMIT_SHORT;
+}
+
+static void put_words(uint16_t *at, unsigned words, uint64_t value)
+{
+    while (words-- > 0)
+        *at++ = (uint16_t)(value >> (16 * words));
+}
+
+/* 7202 counts where a frame has both, so 7217 given alone has to be in it as well. */
+static void mirror_power(uint16_t *frame, unsigned first, const struct pair *pairs,
+                         unsigned count)
+{
+    const struct pair *last = &pairs[count - 1];
+
+    if (last->row->addr != REG_POWER_LIMIT_SHORT || first > REG_POWER_LIMIT)
+        return;
+    for (unsigned i = 0; i < count; i++)
+        if (pairs[i].row->addr == REG_POWER_LIMIT)
+            return;
+    put_words(frame + REG_POWER_LIMIT - first, 2,
+              last->value == NA_U16 ? NA_U32 : last->value);
+}
+
+/* Writes the pairs in one frame.  What lies between them is written as it was read: an
+ * action reads 0, which is none, and everything else stays what it is. */
+static enum exit_code write_frame(const struct cli *cli, struct link *l,
+                                  const struct pair *pairs, unsigned count)
+{
+    const struct reg_row *last = pairs[count - 1].row;
+    unsigned first = pairs[0].row->addr, size = last->addr + last->words - first,
+             given = 0;
+    uint16_t frame[FRAME_MAX];
+    enum exit_code status = EXIT_OK;
+
+    for (unsigned i = 0; i < count; i++)
+        given += pairs[i].row->words;
+    if (given < size)
+        status = link_read_some(cli, l, (uint16_t)first, frame, size);
+    if (status != EXIT_OK)
+        return status;
+    for (unsigned i = 0; i < count; i++)
+        put_words(frame + pairs[i].row->addr - first, pairs[i].row->words,
+                  pairs[i].value);
+    mirror_power(frame, first, pairs, count);
+    return link_write(cli, l, (uint16_t)first, frame, size);
+}
+
+/* One frame, one wish.  Without anything of a wish among the pairs none may come of it,
+ * which would arm a tripped watchdog again: then the sequence goes by itself, and last.
+ */
 static enum exit_code write_pairs(const struct cli *cli, struct link *l,
                                   const struct pair *pairs, unsigned count)
 {
-    uint16_t frame[FRAME_MAX];
-    unsigned from = 0, size = 0;
+    enum exit_code status;
+    bool wish = false;
 
-    for (unsigned i = 0; i < count; i++) {
-        const struct reg_row *row = pairs[i].row;
-
-        for (unsigned w = row->words; w-- > 0;)
-            frame[size++] = (uint16_t)(pairs[i].value >> (16 * w));
-        if (i + 1 < count && pairs[i + 1].row->addr == row->addr + row->words)
-            continue;
-        enum exit_code status = link_write(cli, l, pairs[from].row->addr, frame, size);
-        if (status != EXIT_OK)
-            return status;
-        from = i + 1;
-        size = 0;
-    }
-    return EXIT_OK;
+    for (unsigned i = 0; i < count; i++)
+        wish = wish || is_of_wish(pairs[i].row);
+    if (wish || count == 1 || pairs[0].row->addr != REG_SEQUENCE)
+        return write_frame(cli, l, pairs, count);
+    status = write_frame(cli, l, pairs + 1, count - 1);
+    if (status != EXIT_OK)
+        return status;
+    status = write_frame(cli, l, pairs, 1);
+    if (status != EXIT_OK)
+        warn("all but the sequence was accepted");
+    return status;
 }
 
 static uint64_t raw_of(const uint16_t *image, enum reg addr)
