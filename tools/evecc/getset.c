@@ -202,37 +202,21 @@ static enum exit_code prepare(const struct cli *cli, const struct site *s,
     return EXIT_OK;
 }
 
-static bool reached(const struct site *s, struct amps a)
+static bool reached(const struct site *s, const void *arg)
 {
+    const struct amps *a = arg;
+
     for (unsigned i = 0; i < PHASES; i++)
-        if (s->settings.current_da[EASEE_DYNAMIC][i] != a.l[i] * 10)
+        if (s->settings.current_da[EASEE_DYNAMIC][i] != a->l[i] * 10)
             return false;
     return true;
-}
-
-/* Until the charger has answered: 1, 2, 4, 8 s apart, some 20 s in all. */
-static enum err confirm(struct cloud *c, struct site *s, struct order *o)
-{
-    uint64_t sent_ms = sys_now_ms();
-    enum err err = ERR_NOT_CONFIRMED;
-
-    for (unsigned pause_s = 1; pause_s <= 8 && err == ERR_NOT_CONFIRMED; pause_s *= 2) {
-        progress_begin("waiting for the charger to confirm");
-        if (!cloud_wait(c, pause_s * UINT64_C(1000)))
-            return ERR_SYSTEM;
-        progress_end();
-        err = site_read(c, s);
-        if (err == ERR_OK && !reached(s, o->choice.target))
-            err = ERR_NOT_CONFIRMED;
-    }
-    o->confirmed_s = (double)(sys_now_ms() - sent_ms) / 1000;
-    return err;
 }
 
 /* Sends what the rule chose and sees it confirmed. */
 static enum exit_code apply(struct cloud *c, struct site *s, struct order *o)
 {
     const struct amps a = o->choice.target;
+    uint64_t sent_ms;
     enum err err;
 
     if (o->now_known && amps_equal(o->now, a)) {
@@ -243,8 +227,10 @@ static enum exit_code apply(struct cloud *c, struct site *s, struct order *o)
     if (err != ERR_OK)
         return cloud_fail(c, err, "setting %u / %u / %u A", a.l[0], a.l[1], a.l[2]);
     o->sent = true;
-    phase_applied(&o->memory, a, sys_now_ms());
-    err = confirm(c, s, o);
+    sent_ms = sys_now_ms();
+    phase_applied(&o->memory, a, sent_ms);
+    err = site_confirm(c, s, false, reached, &a);
+    o->confirmed_s = (double)(sys_now_ms() - sent_ms) / 1000;
     if (cloud_interrupted())
         return fail(c->cli, EXIT_FAILED, "`evecc get` shows what became of it.",
                     "interrupted: %u / %u / %u A was sent, not yet confirmed", a.l[0],

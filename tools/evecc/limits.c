@@ -190,8 +190,10 @@ static enum exit_code write_all(struct cloud *c, struct site *s, const struct wi
     return EXIT_OK;
 }
 
-static bool all_reached(const struct site *s, const struct wishes *w)
+static bool all_reached(const struct site *s, const void *arg)
 {
+    const struct wishes *w = arg;
+
     for (size_t i = 0; i < KNOBS; i++)
         if (w->given[i] && !reached(s, &knobs[i], w->amps[i]))
             return false;
@@ -200,22 +202,15 @@ static bool all_reached(const struct site *s, const struct wishes *w)
 
 static enum exit_code confirm(struct cloud *c, struct site *s, const struct wishes *w)
 {
-    enum exit_code status = EXIT_OK;
+    enum err err = site_confirm(c, s, s->where.chargers > 0, all_reached, w);
 
-    for (unsigned pause_s = 1; pause_s <= 8 && !all_reached(s, w); pause_s *= 2) {
-        progress_begin("waiting for the charger to confirm");
-        if (!cloud_wait(c, pause_s * UINT64_C(1000)))
-            return fail(c->cli, EXIT_FAILED, "`evecc limits` shows what became of it.",
-                        "interrupted: sent, not yet confirmed");
-        progress_end();
-        status = read_all(c, s);
-        if (status != EXIT_OK)
-            return status;
-    }
-    if (all_reached(s, w))
+    if (cloud_interrupted())
+        return fail(c->cli, EXIT_FAILED, "`evecc limits` shows what became of it.",
+                    "interrupted: sent, not yet confirmed");
+    if (err == ERR_OK)
         return EXIT_OK;
-    c->detail[0] = '\0';
-    return cloud_fail(c, ERR_NOT_CONFIRMED, "sent");
+    return cloud_fail(c, err,
+                      err == ERR_NOT_CONFIRMED ? "sent" : "sent; reading it back");
 }
 
 static const char *one_text(uint16_t da, char buf[static 48])

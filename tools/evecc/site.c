@@ -320,6 +320,32 @@ enum err site_observe(struct cloud *c, struct site *s)
     return err;
 }
 
+enum err site_confirm(struct cloud *c, struct site *s, bool observe,
+                      bool (*reached)(const struct site *s, const void *arg),
+                      const void *arg)
+{
+    for (unsigned pause_s = 1; !reached(s, arg); pause_s *= 2) {
+        enum err err;
+        bool waited;
+
+        if (pause_s > 8) {
+            c->detail[0] = '\0';
+            return ERR_NOT_CONFIRMED;
+        }
+        progress_begin("waiting for the charger to confirm");
+        waited = cloud_wait(c, pause_s * UINT64_C(1000));
+        progress_end();
+        if (!waited)
+            return ERR_SYSTEM;
+        err = site_read(c, s);
+        if (err == ERR_OK && observe)
+            err = site_observe(c, s);
+        if (err != ERR_OK)
+            return err;
+    }
+    return ERR_OK;
+}
+
 enum err site_set(struct cloud *c, const struct site *s, enum easee_knob knob,
                   struct amps amps)
 {

@@ -39,6 +39,12 @@ enum exit_code site_from_flags(const struct cli *cli, struct site *s, bool *ret_
 enum err site_read(struct cloud *c, struct site *s);
 enum err site_observe(struct cloud *c, struct site *s);
 
+/* Reads again, with OBSERVE the charger's observations too, until REACHED: 1, 2, 4 and 8
+ * s apart.  ERR_NOT_CONFIRMED: that was not enough; ERR_SYSTEM: interrupted. */
+enum err site_confirm(struct cloud *c, struct site *s, bool observe,
+                      bool (*reached)(const struct site *s, const void *arg),
+                      const void *arg);
+
 /* Sets a current of the circuit, or of its first charger; nothing is waited for. */
 enum err site_set(struct cloud *c, const struct site *s, enum easee_knob knob,
                   struct amps amps);
