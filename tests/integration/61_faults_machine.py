@@ -36,13 +36,14 @@ FAULTS.elsewhere("F-01", "kill -9 at random instants while a client writes, 500 
              "the listener closes, status 0 within 3 s, the wish is there after the next start")
 def test_f02(bench):
     sim, gateway, client = settled(bench)
-    sim.fault(path=SETTINGS, kind="silent", count=-1)
+    sim.fault(kind="silent", count=-1)
     client.power(WATTS[12])
     until(lambda: client.u16(7301) == 2, "it is sent")
     started = time.monotonic()
     gateway.stop()
-    note(f"ended after {time.monotonic() - started:.1f} s")
-    assert time.monotonic() - started < 4, "too late"
+    took_s = time.monotonic() - started
+    note(f"ended after {took_s:.1f} s")
+    assert took_s < (9 if harness.SANITIZED else 3), "too late"
     sim.heal()
     client = bench.again(gateway).client()
     equal(client.u32(7202), WATTS[12], "power limit")
@@ -50,23 +51,34 @@ def test_f02(bench):
 
 
 @FAULTS.test("F-03", "SIGHUP with a good, a broken and a half-written file",
-             "in force, or the old one; a line in the log each time; connections are kept")
+             "in force, or the old one; a line in the log each time, which names what needs a "
+             "restart; connections are kept")
 def test_f03(bench):
-    _, gateway, client = settled(bench)
-    for change, words in (({}, "is in force"), ({"easee": "nonsense = 1"}, "nothing was changed"),
-                          ({"easee": ""}, "is in force")):
-        mark = gateway.log().count(words)
-        gateway.configure(**change)
-        gateway.process.send_signal(signal.SIGHUP)
-        until(lambda w=words, m=mark: gateway.log().count(w) > m,
-              lambda w=words: f"{w}: {gateway.log()[-500:]}")
+    sim, gateway, client = settled(bench)
+    good = gateway.settings["circuits"]
     with open(gateway.path) as f:
-        text = f.read()
-    bench.write("eveccd.conf", text[:len(text) // 2])
-    mark = gateway.log().count("nothing was changed")
-    gateway.process.send_signal(signal.SIGHUP)
-    until(lambda: gateway.log().count("nothing was changed") > mark, "the half file is refused")
+        half = f.read()[:300]
+
+    def reload(words):
+        mark = len(gateway.log())
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.until_notified("RELOADING=1")
+        gateway.until_notified("READY=1")
+        assert words in gateway.log()[mark:], f"{words!r} in the log:\n{gateway.log()[mark:]}"
+        equal(client.u16(7013), 320, "maximum current")
+
+    for change, words in (({}, "is in force"), ({"easee": "nonsense = 1"}, "nothing was changed"),
+                          ({"easee": ""}, "is in force"),
+                          ({"circuits": good.replace("current = 32", "current = lots")}, "lots"),
+                          ({"circuits": good}, "is in force"),
+                          ({"circuits": good.replace("current = 32", "current = 20")}, "restart")):
+        gateway.configure(**change)
+        reload(words)
+    bench.write("eveccd.conf", half)
+    reload("nothing was changed")
     equal(client.u32(7202), WATTS[10], "power limit on the same connection")
+    client.power(WATTS[12])
+    arrives(sim, client, 12)
 
 
 def threads(gateway):
@@ -286,7 +298,8 @@ def test_f10_port(bench):
     sim, first, client = settled(bench)
     second = bench.gateway(sim, name="second", port=first.port, ready=False)
     assert second.wait() != 0, "it started"
-    assert str(first.port) in second.log() and "in use" in second.log(), second.log()
+    for words in (str(first.port), "in use", "another program has this port"):
+        assert words in second.log(), second.log()
     client.power(WATTS[12])
     arrives(sim, client, 12)
 

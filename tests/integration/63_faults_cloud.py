@@ -111,9 +111,12 @@ def test_f27(bench):
     logins = calls(sim, LOGIN)
     throughout(lambda: calls(sim, LOGIN) == logins, 5, "no further login")
     equal(logins, 2, "logins")
+    equal(client.u16(7303), 40, "result")
     bench.write("password", "new\n")
     gateway.process.send_signal(1)  # SIGHUP
     arrives(sim, client, 12, 90)
+    equal(client.u32(7128) & LOGIN_REFUSED, 0, "fault bit 4")
+    equal(calls(sim, LOGIN), 3, "logins in all")
 
 
 @FAULTS.test("F-29", "two gateways on one account, tokens expire together",
@@ -167,13 +170,14 @@ def test_f31(bench):
         equal(calls(sim, SETTINGS), 2, "setpoints")
 
 
-@FAULTS.test("F-31", "429 with Retry-After: 31, five other wishes meanwhile",
+@FAULTS.test("F-31", "every call answers 429 with Retry-After: 31, five other wishes meanwhile",
              "no call of the class before; then the newest value and no other")
 def test_f31_newest(bench):
     sim, _, client = settled(bench)
-    sim.fault(method="POST", path=SETTINGS, status=429, count=-1, headers={"Retry-After": "31"})
+    sim.fault(status=429, count=-1, headers={"Retry-After": "31"})
     client.power(WATTS[12])
     until(lambda: client.u16(7304) == 429, "429")
+    assert client.u16(7334) > 0, "back-off shown in 7334"
     refused = sim.ledger("POST", SETTINGS)[-1]
     for amps in (6, 9, 16, 8, 7):
         client.power(WATTS[amps])
@@ -269,12 +273,18 @@ def test_f40(bench):
              "a new value works")
 def test_f33(bench):
     sim, _, client = settled(bench)
+    until(lambda: client.u16(7130) == harness.CONNECTION_STREAMING, "streaming")
     sim.set(charger=SERIAL, confirm="never")
+    started = time.monotonic()
     client.power(WATTS[12])
     until(lambda: client.u16(7301) == TIMED_OUT, lambda: f"stage 7: {client.setpoint()}", 60)
+    took_s = time.monotonic() - started
+    note(f"stage 7 after {took_s:.1f} s")
+    assert 39 < took_s < 48, f"after {took_s:.1f} s"
     assert client.u32(7128) & NOT_CONFIRMED, "fault bit 8"
     equal(client.u16(7303), 41, "result")
     throughout(lambda: len(sim.setpoints()) == 3, 10, lambda: f"sent twice: {sim.setpoints()}")
+    equal([b["dynamicCircuitCurrentP1"] for b in sim.setpoints()], [10, 12, 12], "setpoints")
     sim.set(charger=SERIAL, confirm="normal")
     client.power(WATTS[9])
     arrives(sim, client, 9)
@@ -282,18 +292,26 @@ def test_f33(bench):
 
 
 @FAULTS.test("F-34", "somebody else sets 20 A again and again",
-             "re-asserted three times, then stage 9 and fault bit 7 and peace")
+             "re-asserted three times, then stage 9, fault bit 7 and peace, until 7216 clears it")
 def test_f34(bench):
     sim, _, client = settled(bench)
+    until(lambda: client.u16(7130) == harness.CONNECTION_STREAMING, "streaming")
     for n in range(1, 5):
         sim.set(circuit=12345, dynamic=[20, 20, 20])
-        until(lambda n=n: len(sim.setpoints()) == 1 + n or client.u32(7128) & FOREIGN,
-              lambda: f"a reaction: {client.setpoint()}", 90)
+        until(lambda: sim.currents() == [20, 20, 20], "20 A by somebody else")
         if n <= 3:
+            until(lambda n=n: len(sim.setpoints()) == 1 + n,
+                  lambda: f"re-asserted: {client.setpoint()}", 90)
             arrives(sim, client, 10)
+            equal(client.u32(7436), n, "re-asserts")
     until(lambda: client.u16(7301) == OVERRIDDEN, lambda: f"stage 9: {client.setpoint()}")
+    assert client.u32(7128) & FOREIGN, "fault bit 7"
+    equal((client.u16(7303), client.u16(7322)), (45, 13), "result, binding limit")
+    throughout(lambda: len(sim.setpoints()) == 4, 6, "no more re-asserts")
     equal(client.u32(7436), 3, "re-asserts")
-    throughout(lambda: len(sim.setpoints()) == 4, 5, "no more re-asserts")
+    client.write_one(7216, 1)  # clear latches
+    arrives(sim, client, 10)
+    until(lambda: client.u32(7128) & FOREIGN == 0, "no fault")
 
 
 BODIES = {
