@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Fault catalogue, the machine: signals, crashes, clocks, disks, memory, descriptors, log."""
+import collections
 import contextlib
 import ctypes
 import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import harness
@@ -27,8 +29,9 @@ def cpu_s(pid):
 # ---- signals and crashes ----
 
 FAULTS.elsewhere("F-01", "kill -9 at random instants while a client writes, 500 times",
-                 "after each the register holds the last value answered, or a newer one; 200 ms at "
-                 "most are not yet on disk; the cloud never gets an older one; one login in all",
+                 "after each the register holds the last value answered, or a newer one; what was "
+                 "answered in the last 200 ms, or in three times what this disk needs to save a "
+                 "file, may be lost; the cloud never gets an older one; one login in all",
                  RESTART, "test_kills_while_clients_write", EVECC_KILLS="500")
 
 
@@ -172,6 +175,11 @@ STEPS = [(call, nth) for call in ("fsync", "linkat", "renameat", "unlinkat") for
 def test_f06(bench):
     sim, gateway, _ = settled(bench)
     gateway.stop()
+
+    def generation():
+        with open(os.path.join(bench.folder, "state", "state"), "rb") as f:
+            return f.read()
+
     old, new, found = WATTS[10], WATTS[10], {"before": 0, "after": 0}
     for call, nth in STEPS:
         gateway = bench.again(gateway, ready=False,
@@ -181,9 +189,11 @@ def test_f06(bench):
             client = gateway.client()
             old = client.u32(7202)
             for _ in range(5):
+                before = generation()
                 new += 1
                 client.power(new)
-                time.sleep(0.05)  # more than one generation
+                until(lambda g=gateway, b=before: generation() != b or not g.alive(),
+                      "a generation more", 10)
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             os.kill(pid_of(gateway), signal.SIGKILL)
         gateway.wait()
@@ -203,58 +213,59 @@ def fill(path):
             pass
 
 
+UNSAVED = ("writes are answered and reach the charger, the error is shown in 7440 and logged once a "
+           "minute at most")
+
+
+def unsaved(sim, gateway, client, *more_amps):
+    """As UNSAVED says; MORE_AMPS are written until it is seen."""
+    started = time.monotonic()
+
+    def shown():
+        return "state not saved" in client.text(7440, 20)
+
+    for amps in (12, 9, *(a for a in more_amps if not shown())):
+        client.power(WATTS[amps])
+        arrives(sim, client, amps)
+    until(shown, lambda: f"the error is shown: {client.text(7440, 20)!r}")
+    lines, seconds = gateway.log().count("state cannot be saved"), time.monotonic() - started
+    assert 1 <= lines <= 1 + (20 + seconds) / 60, f"{lines} lines in the log"
+
+
 @FAULTS.test("F-07", "the disk of the state fills up, then there is room again",
-             "writes are answered and reach the charger, the error is shown in 7440 and logged "
-             "once a minute; saved again without a restart")
+             UNSAVED + "; saved again without a restart")
 def test_f07(bench):
     state = os.path.join(bench.folder, "state")
     os.mkdir(state)
     sim, gateway, client = settled(bench, prefix=small_disk(state))
     fill(inside(gateway, state) + "/ballast")
-    for amps in (12, 9):
-        client.power(WATTS[amps])
-        arrives(sim, client, amps)
-    until(lambda: "state not saved" in client.text(7440, 20), "the error is shown")
-    equal(gateway.log().count("state cannot be saved"), 1, "lines in the log")
+    unsaved(sim, gateway, client)
     os.unlink(inside(gateway, state) + "/ballast")
     until(lambda: "saved again" in gateway.log(), "saved again")
 
 
-@FAULTS.test("F-07", "the disk of the state is full when the gateway starts",
-             "it serves and controls; the error is shown and logged")
+@FAULTS.test("F-07", "the disk of the state is full when the gateway starts", UNSAVED)
 def test_f07_start(bench):
     state = os.path.join(bench.folder, "state")
     os.mkdir(state)
     prefix = small_disk(state)
     full = f"; dd if=/dev/zero of={state}/ballast bs=1k 2>/dev/null; exec"
     prefix[4] = prefix[4].replace(" && exec", full)
-    sim, gateway, client = settled(bench, prefix=prefix)
-    until(lambda: "saved" in client.text(7440, 20) or "do not outlive" in gateway.log(),
-          lambda: f"the error is shown: {client.text(7440, 20)!r} {gateway.log()}")
+    unsaved(*settled(bench, prefix=prefix))
 
 
-@FAULTS.test("F-08", "the disk of the state is read-only when the gateway starts",
-             "as F-07")
+@FAULTS.test("F-08", "the disk of the state is read-only when the gateway starts", UNSAVED)
 def test_f08(bench):
     state = os.path.join(bench.folder, "state")
     os.mkdir(state)
-    _, gateway, _ = settled(bench, prefix=in_mounts(f"mount -t tmpfs -o ro,mode=700 none {state}"))
-    assert "do not outlive a restart" in gateway.log(), gateway.log()
+    unsaved(*settled(bench, prefix=in_mounts(f"mount -t tmpfs -o ro,mode=700 none {state}")))
 
 
 @FAULTS.test("F-08", "the disk of the state fails (EIO) for a while",
-             "as F-07")
+             UNSAVED + "; saved again without a restart")
 def test_f08_eio(bench):
     sim, gateway, client = settled(bench, prefix=interfere("fsync", "error=EIO:when=8..12"))
-
-    def fails():
-        return "state not saved" in client.text(7440, 20)
-
-    for amps in (12, 9, 13, 8):
-        if not fails():
-            client.power(WATTS[amps])
-            arrives(sim, client, amps)
-    until(fails, "the error is shown")
+    unsaved(sim, gateway, client, 13, 8)
     client.power(WATTS[11])
     arrives(sim, client, 11)
     until(lambda: "saved again" in gateway.log(), "saved again", 60)
@@ -307,13 +318,36 @@ def test_f10_port(bench):
 # ---- memory, descriptors, processor ----
 
 FAILING_MALLOC = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 static atomic_long left = -1;
+static void *frames[64];
+/* Where each function on the stack is from, innermost first. */
+static void crashed(int number)
+{
+    Dl_info from;
+    int n;
+    left = -1;
+    n = backtrace(frames, 64);
+    for (int i = 2; i < n; i++)
+        if (dladdr(frames[i], &from))
+            dprintf(2, "crash: %s %s\n", from.dli_fname, from.dli_sname ? from.dli_sname : "?");
+    raise(number);
+}
 __attribute__((constructor)) static void start(void)
 {
     const char *n = getenv("EVECC_TEST_MALLOC");
+    const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    const struct sigaction act = {.sa_handler = crashed, .sa_flags = SA_RESETHAND};
+    for (int i = 0; i < 5; i++)
+        sigaction(signals[i], &act, NULL);
+    backtrace(frames, 1); /* loads what it needs */
     left = n ? atol(n) : -1;
 }
 static int fails(void)
@@ -332,9 +366,25 @@ void *realloc(void *p, size_t n) { return fails() ? NULL : __libc_realloc(p, n);
 """
 
 
-@FAULTS.test("F-11", "the n-th allocation fails, for 60 values of n spread over start and the "
-                     "first setpoints",
-             "it does not start, or serves and controls: no crash once it is ready")
+# libiniparser 4.1 and libcrypto's start do not look at what malloc() returns.
+CARELESS = {"libiniparser.so.1", "libcrypto.so.3"}
+NTHS = [1]
+while NTHS[-1] < 35000:
+    NTHS.append(NTHS[-1] + max(1, NTHS[-1] // 8))
+
+
+def crashed_in(gateway):
+    """The library whose function crashed, or had the C library crash."""
+    frames = [os.path.basename(line.split()[1]) for line in gateway.log().splitlines()
+              if line.startswith("crash: ")]
+    return next((f for f in frames if not f.startswith(("libc.so", "ld-linux", "malloc.so"))),
+                "nowhere")
+
+
+@FAULTS.test("F-11", f"the n-th allocation fails, for {len(NTHS)} values of n spread over start and "
+                     "the first setpoints",
+             "it does not start, or serves and controls; it crashes nowhere but in libiniparser and "
+             "in libcrypto, before it is ready")
 def test_f11(bench):
     if harness.SANITIZED:
         raise Skip("a sanitizer brings its own allocator")
@@ -342,25 +392,27 @@ def test_f11(bench):
     library = os.path.join(bench.folder, "malloc.so")
     bench.run("cc", "-shared", "-fPIC", "-w", "-o", library, source)
     sim = bench.sim()
-    ends = {"did not start": 0, "crashed in a library before it was ready": 0, "served": 0}
-    n = 1
-    while n < 40000:
+    ends = collections.Counter()
+    for n in NTHS:
         gateway = bench.gateway(sim, ready=False, env={"LD_PRELOAD": library,
                                                        "EVECC_TEST_MALLOC": str(n)})
         try:
             gateway.until_notified("READY=1")
         except AssertionError:
-            status = gateway.wait(5)
-            # libiniparser 4.1 and libcrypto's start do not look at what malloc() returns.
-            ends["did not start" if status > 0 else "crashed in a library before it was ready"] += 1
+            status, end = gateway.wait(5), "did not start"
+            if status < 0:
+                where = crashed_in(gateway)
+                assert where in CARELESS, f"{n}th: {-status} in {where}:\n{gateway.log()}"
+                end = f"crashed in {where}"
+            ends[end] += 1
         else:
             client = gateway.client()
             client.power(WATTS[10])
             client.read(7100, 40)
             ends["served"] += 1
             gateway.stop()
-        n += max(1, n // 8)
-    note(", ".join(f"{count} times it {end}" for end, count in ends.items()))
+        os.unlink(gateway.log_path)
+    note(", ".join(f"{count} times it {end}" for end, count in sorted(ends.items())))
 
 
 @FAULTS.test("F-11", "64 MiB for all its data, 32 clients that read and write",
@@ -427,10 +479,9 @@ def test_f13(bench):
 
 # ---- time ----
 
-@FAULTS.test("F-14", "stopped for 15 s (SIGSTOP) while clients write and a wish with a validity of "
-                     "10 s runs out, then continued",
-             "connections survive, the expired wish is not sent, what was written meanwhile is; no "
-             "burst of calls")
+@FAULTS.test("F-14", "stopped for a minute (SIGSTOP), in which a wish with a validity of 10 s runs "
+                     "out, then continued",
+             "connections survive, the expired wish is not sent, the fallback is; no burst of calls")
 def test_f14(bench):
     sim, gateway, client = settled(bench)
     other = gateway.client()
@@ -438,14 +489,15 @@ def test_f14(bench):
     client.power(WATTS[12])
     arrives(sim, client, 12)
     gateway.process.send_signal(signal.SIGSTOP)
-    mark = len(sim.ledger())
-    time.sleep(15)  # the freeze itself
+    mark, sent = len(sim.ledger()), len(sim.setpoints())
+    time.sleep(60)  # the freeze itself
     gateway.process.send_signal(signal.SIGCONT)
     until(lambda: sim.currents() == [0, 0, 0], "the fallback is in force")
     throughout(lambda: client.u16(7000) == other.u16(7000) == 0x4556, 2, "both connections")
     calls = len(sim.ledger()) - mark
     note(f"{calls} calls after it went on")
     assert calls < 8, "a burst"
+    equal([b["dynamicCircuitCurrentP1"] for b in sim.setpoints()[sent:]], [0], "setpoints after it")
     client.write_one(7209, 0)
     client.power(WATTS[9])
     arrives(sim, client, 9)
@@ -474,7 +526,8 @@ def test_f15(bench):
 
 
 JUMPS = {"+1 h": lambda now: now + 3600, "-1 h": lambda now: now - 3600, "1970": lambda now: 60,
-         "2038-01-19": lambda now: 2 ** 31 - 5, "2100": lambda now: 4102444800}
+         "2038-01-19": lambda now: 2 ** 31 - 5, "2100": lambda now: 4102444800,
+         "a second twice, as at a leap second": lambda now: now - 1}
 
 
 @FAULTS.test("F-16", "the wall clock jumps: " + ", ".join(JUMPS) + ", and back",
@@ -545,9 +598,46 @@ def test_f28(bench):
 FAULTS.elsewhere("F-41", "killed, and started again after the validity of its wish is over",
                  "the wish is shown but not sent; the fallback is", RESTART,
                  "test_expired_wish_is_not_sent")
-FAULTS.left_out("F-42", "upgrade and downgrade of the package under traffic",
+
+
+@FAULTS.test("F-42", "ended and started again, as an upgrade does, under a client that writes all the "
+                     "time and connects again",
+             "less than 2 s without an answer; the wish is there and control goes on")
+def test_f42(bench):
+    sim, gateway, _ = settled(bench)
+    answered, ended = [], threading.Event()
+
+    def write():
+        while not ended.wait(0.01):
+            with contextlib.suppress(OSError), \
+                    contextlib.closing(harness.Modbus(gateway.port, timeout_s=5)) as client:
+                while not ended.wait(0.01):
+                    client.write_one(7214, 1)
+                    answered.append(time.monotonic())
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    bench.stack.callback(ended.set)
+    until(lambda: answered, "an answer")
+    gateway.stop()
+    again = bench.again(gateway, port=gateway.port)
+    count = len(answered)
+    until(lambda: len(answered) > count, "answers again")
+    ended.set()
+    writer.join()
+    gap_s = max(after - before for before, after in zip(answered, answered[1:]))
+    note(f"{gap_s:.2f} s without an answer")
+    assert gap_s < (6 if harness.SANITIZED else 2), gap_s
+    client = again.client()
+    equal(client.u32(7202), WATTS[10], "power limit")
+    client.power(WATTS[12])
+    arrives(sim, client, 12)
+
+
+FAULTS.left_out("F-42", "upgrade and downgrade of the package",
                 "an upgrade of the running service, in a clean Debian, is part of "
-                "tests/integration/80_package.py; the state of another version is F-09")
+                "tests/integration/80_package.py; no older release reads another state than this "
+                "one, and a state of a newer one is refused and kept: F-09")
 
 
 # ---- the log ----
