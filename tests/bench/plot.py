@@ -70,7 +70,9 @@ def draw(rows):
             times.line([rows.median("open", server, figure, load="10 % writes", connections=1000,
                                     rate=rate) for rate in RATES], COLOURS[server], dashes)
     legend = []
-    for i, server in enumerate(SERVERS):
+    measured = [s for s in SERVERS if any(rows.of("closed", s, "rate", connections=n)
+                                          for n in CONNECTIONS)]
+    for i, server in enumerate(measured):
         x, y = LEFT + 10 + i * 135, HEIGHT - 14
         legend += [f'<rect x="{x}" y="{y - 10}" width="14" height="10" fill="{COLOURS[server]}"/>',
                    text(x + 20, y, server, "start")]
