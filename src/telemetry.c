@@ -308,26 +308,26 @@ static bool grid_is_it(uint16_t g)
 uint16_t telemetry_iec_state(uint16_t op_mode)
 {
     switch (op_mode) {
-    case 1:
+    case OP_MODE_NO_VEHICLE:
         return 'A';
-    case 2:
-    case 4:
-    case 6:
-    case 7:
-    case 8:
-    case 103: /* awaiting load balancing */
-    case 105: /* awaiting smart start */
-    case 106: /* scheduled */
-    case 108: /* paused by an Equalizer */
+    case OP_MODE_HELD_BACK:
+    case OP_MODE_COMPLETED:
+    case OP_MODE_OFFERED:
+    case OP_MODE_AWAITS_AUTHORISATION:
+    case OP_MODE_ENDS_AUTHORISATION:
+    case OP_MODE_AWAITS_BALANCING:
+    case OP_MODE_AWAITS_SMART_START:
+    case OP_MODE_SCHEDULED:
+    case OP_MODE_EQUALIZER_PAUSED:
         return 'B';
-    case 3:
+    case OP_MODE_CHARGING:
         return 'C';
-    case 5:
-    case 157: /* erratic car */
-    case 158: /* over-temperature */
-    case 159: /* dead power board */
-    case 160: /* over-current */
-    case 161: /* PEN fault */
+    case OP_MODE_ERROR:
+    case OP_MODE_ERRATIC_VEHICLE:
+    case OP_MODE_TOO_HOT:
+    case OP_MODE_DEAD_BOARD:
+    case OP_MODE_OVER_CURRENT:
+    case OP_MODE_PEN_FAULT:
         return 'F';
     default:
         return NA_U16;
@@ -350,13 +350,16 @@ static uint16_t authorisation(const struct charger *c)
 {
     uint16_t mode = c->telemetry.op_mode;
 
-    if (mode == 7 || mode == 8)
+    if (mode == OP_MODE_AWAITS_AUTHORISATION || mode == OP_MODE_ENDS_AUTHORISATION)
         return 1;
     if (c->authorisation_required != 1)
         return c->authorisation_required; /* 0 or unknown */
-    if (mode == 1)
+    if (mode == OP_MODE_NO_VEHICLE)
         return 1;
-    return mode == 2 || mode == 3 || mode == 4 || mode == 6 ? 2 : NA_U16;
+    return mode == OP_MODE_HELD_BACK || mode == OP_MODE_CHARGING ||
+                   mode == OP_MODE_COMPLETED || mode == OP_MODE_OFFERED
+               ? 2
+               : NA_U16;
 }
 
 /* There is no such observation (easee-api 7.4): the newer word of two counts. */
@@ -364,11 +367,12 @@ static uint16_t online(const struct charger *c)
 {
     uint16_t mode = c->telemetry.op_mode;
 
-    if (mode == 0 && c->newest_unix_ms[SLOT_109] >= c->newest_unix_ms[SLOT_250])
+    if (mode == OP_MODE_OFFLINE &&
+        c->newest_unix_ms[SLOT_109] >= c->newest_unix_ms[SLOT_250])
         return 0;
     if (c->connected != NA_U16)
         return c->connected;
-    return mode == NA_U16 ? NA_U16 : mode != 0;
+    return mode == NA_U16 ? NA_U16 : mode != OP_MODE_OFFLINE;
 }
 
 /* Observation 110: the tens digit counts the phases (easee-api 6.5). */

@@ -135,6 +135,34 @@ enum capability {
 
 enum { SERIAL_MAX = 16, MODEL_MAX = 16, FIRMWARE_MAX = 16, LAST_ERROR_MAX = 40 };
 
+/* chargerOpMode and reasonForNoCurrent (easee-api 6.5), as far as something is decided by
+ * them; others are shown as they come, by the names in words.def. */
+enum op_mode {
+    OP_MODE_OFFLINE = 0,
+    OP_MODE_NO_VEHICLE = 1,
+    OP_MODE_HELD_BACK = 2,
+    OP_MODE_CHARGING = 3,
+    OP_MODE_COMPLETED = 4,
+    OP_MODE_ERROR = 5,
+    OP_MODE_OFFERED = 6,
+    OP_MODE_AWAITS_AUTHORISATION = 7,
+    OP_MODE_ENDS_AUTHORISATION = 8,
+    OP_MODE_AWAITS_BALANCING = 103,
+    OP_MODE_AWAITS_SMART_START = 105,
+    OP_MODE_SCHEDULED = 106,
+    OP_MODE_EQUALIZER_PAUSED = 108,
+    OP_MODE_ERRATIC_VEHICLE = 157,
+    OP_MODE_TOO_HOT = 158,
+    OP_MODE_DEAD_BOARD = 159,
+    OP_MODE_OVER_CURRENT = 160,
+    OP_MODE_PEN_FAULT = 161
+};
+enum no_current_reason {
+    REASON_GRID_TYPE = 7,
+    REASON_PHASE_NOT_CONNECTED = 11,
+    REASON_CHARGER_ERROR = 56
+};
+
 /* What the charger says, in the units of registers 7100-7137.  Unknown ones are NA_*. */
 struct telemetry {
     uint64_t power_at_ms;  /* when the cloud gave us the newest power */
@@ -146,8 +174,8 @@ struct telemetry {
     uint32_t power_w;
     uint32_t current_ma[PHASES];
     uint16_t voltage_dv[PHASES];
-    uint16_t op_mode;           /* easee-api 6.5, chargerOpMode */
-    uint16_t no_current_reason; /* easee-api 6.5, reasonForNoCurrent */
+    uint16_t op_mode;           /* enum op_mode, or any other */
+    uint16_t no_current_reason; /* enum no_current_reason, or any other */
     uint16_t phases_in_use;     /* 0 to 3 */
     uint16_t phase_bits;        /* bit 0 L1, bit 1 L2, bit 2 L3 */
     uint16_t vehicle;           /* 0, 1 */

@@ -367,11 +367,11 @@ static void check_charger(struct doctor *d, const char *name, const struct site 
     const struct telemetry *t = &s->charger.telemetry;
     const char *mode = word_text(regmap_row(REG_OPERATION_MODE), t->op_mode);
 
-    if (t->online == 0 || t->op_mode == 0) {
+    if (t->online == 0 || t->op_mode == OP_MODE_OFFLINE) {
         bad(d, name, "Check its supply, its WiFi or mobile signal, and the Easee app.",
             "charger %s is offline", s->where.serial[0]);
         because(d, EXIT_REFUSED);
-    } else if (t->op_mode == 5) {
+    } else if (t->op_mode == OP_MODE_ERROR) {
         bad(d, name, "Look into the Easee app; unplug the car; restart the charger.",
             "charger %s reports an error (%u)", s->where.serial[0],
             s->charger.error_code);

@@ -245,6 +245,7 @@ static enum exit_code apply(struct cloud *c, struct site *s, struct order *o)
 /* The pause before three phases ends with its time, or when the charger has stopped. */
 static bool pause_over(struct cloud *c, struct site *s, const struct order *o)
 {
+    const struct telemetry *t = &s->charger.telemetry;
     uint64_t now_ms = sys_now_ms();
     bool idle = false;
 
@@ -256,8 +257,8 @@ static bool pause_over(struct cloud *c, struct site *s, const struct order *o)
         if (!cloud_wait(c, left_ms < RETRY_MS ? left_ms : RETRY_MS))
             return false;
         progress_end();
-        idle = site_observe(c, s) == ERR_OK && s->charger.telemetry.op_mode != 3 &&
-               s->charger.telemetry.op_mode != NA_U16;
+        idle = site_observe(c, s) == ERR_OK && t->op_mode != OP_MODE_CHARGING &&
+               t->op_mode != NA_U16;
         now_ms = sys_now_ms();
     }
     return true;
