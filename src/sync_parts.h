@@ -18,6 +18,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+_Static_assert((int)CHARGERS_MAX == (int)EASEE_CHARGERS_MAX,
+               "what is found on a circuit is what it has");
+
 enum {
     SYNC_READ_ROOM = 4, /* calls that reads leave free for setpoints and logins */
     SYNC_OBSERVATIONS_MAX = 96
@@ -44,7 +47,6 @@ struct unit {
     uint64_t lookup_at_ms;          /* next attempt to find it */
     uint64_t lost_until_ms;         /* no attempt because it answers 404 before this */
     uint64_t want_seen;
-    uint64_t wake_ms;
     struct status shown;
 };
 
