@@ -98,15 +98,13 @@ static enum err verdict(const cJSON *argument, const char *text,
 {
     const char *serial = json_string(json_member(argument, "serialNumber"));
     const cJSON *accepted = json_member(argument, "wasAccepted");
-    int64_t id, code = 0;
+    int64_t id;
 
     if (!json_is_serial(serial) || !cJSON_IsBool(accepted) ||
         !json_integer(json_member(argument, "id"), 0, INT32_MAX, &id))
         return ERR_PARSE;
-    json_integer(json_member(argument, "resultCode"), INT32_MIN, INT32_MAX, &code);
     memcpy(m->serial, serial, strlen(serial) + 1);
     m->command_id = (int32_t)id;
-    m->result_code = (int32_t)code;
     m->accepted = cJSON_IsTrue(accepted);
     text = json_raw_member(text, "arguments");
     if (text != NULL)
@@ -372,9 +370,4 @@ void hub_down(struct hub *h, unsigned http_status, int64_t retry_after_s,
     if (!may_reconnect)
         wait = later(wait, THROTTLED_MS);
     h->retry_at_ms = now_ms + wait;
-}
-
-bool hub_token_rejected(const struct hub *h)
-{
-    return h->token_rejected;
 }

@@ -383,12 +383,3 @@ enum err store_read(struct store *s, const char *name, unsigned version_max, cha
     }
     return damaged ? ERR_PARSE : ERR_NOT_FOUND;
 }
-
-void store_remove(struct store *s, const char *name)
-{
-    static const char *const endings[] = {"", ".new", ".tmp", ".old", ".bad", ".newer"};
-
-    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++)
-        unlinkat(s->dir, with(name, endings[i]).text, 0);
-    fsync(s->dir);
-}

@@ -57,7 +57,6 @@ struct signalr_message {
     struct observation observation; /* OBSERVATION */
     int64_t ticks;                  /* VERDICT; 0: none */
     int32_t command_id;             /* VERDICT */
-    int32_t result_code;            /* VERDICT */
     bool accepted;                  /* VERDICT */
     bool may_reconnect;             /* CLOSE */
     char text[SIGNALR_TEXT_MAX];    /* error of REFUSED and CLOSE, invocation id of
@@ -116,6 +115,5 @@ void hub_heard(struct hub *h, uint64_t now_ms); /* anything came */
  * MAY_RECONNECT false: the server asked not to, one minute at least. */
 void hub_down(struct hub *h, unsigned http_status, int64_t retry_after_s,
               bool may_reconnect, uint64_t now_ms);
-bool hub_token_rejected(const struct hub *h);
 
 #endif

@@ -48,7 +48,4 @@ enum err store_write(struct store *s, const char *name, unsigned version,
 enum err store_read(struct store *s, const char *name, unsigned version_max, char **ret,
                     size_t *ret_len, bool *ret_old);
 
-/* Removes NAME and all that was kept of it, e.g. a token that was revoked. */
-void store_remove(struct store *s, const char *name);
-
 #endif

@@ -18,7 +18,7 @@ static void path_of(const char *name, char ret[static 80])
     snprintf(ret, 80, "%s/%s", folder, name);
 }
 
-static void remove_folder(void)
+static void remove_files(void)
 {
     static const char *const endings[] = {"", ".new", ".old", ".bad", ".newer", ".tmp"};
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
@@ -27,6 +27,11 @@ static void remove_folder(void)
         path_of(name, path);
         unlink(path);
     }
+}
+
+static void remove_folder(void)
+{
+    remove_files();
     char pid[80];
     path_of("pid", pid);
     unlink(pid);

@@ -87,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 3 || size > 4096)
         return 0;
-    store_remove(store, NAME);
+    remove_files();
     switch (data[0] % 3) {
     case 0:
         read_any(NAME, data + 1, size - 1);

@@ -362,7 +362,6 @@ static void ticks_are_exact(void **state)
         assert_int_equal(m.kind, SIGNALR_VERDICT);
         assert_string_equal(m.serial, "EH123456");
         assert_int_equal(m.command_id, 48);
-        assert_int_equal(m.result_code, i);
         assert_int_equal(m.accepted, i % 2);
         assert_true(m.ticks == table[i].expected);
     }
@@ -581,13 +580,10 @@ static void rejected_token_waits_for_another(void **state)
 
     (void)state;
     next(&h, &now_ms);
-    assert_false(hub_token_rejected(&h));
     hub_down(&h, 401, -1, true, now_ms);
-    assert_true(hub_token_rejected(&h));
     assert_true(hub_wake(&h, now_ms) == NEVER);
     assert_int_equal(hub_next(&h, now_ms + HOURS), HUB_NOTHING);
     hub_new_token(&h, now_ms + 10);
-    assert_false(hub_token_rejected(&h));
     assert_int_equal(next(&h, &now_ms), HUB_CONNECT);
 
     /* Tokens that are all rejected come to nothing faster than any other failure. */

@@ -336,9 +336,6 @@ static void what_was_written_is_read(void **state)
     assert_int_equal(st.st_mode & 07777, 0600);
     assert_int_equal(stat(dir, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0700);
-    store_remove(s, "state");
-    expect_none(s, ERR_NOT_FOUND);
-    assert_false(exists("state.old"));
     store_free(s);
 }
 
@@ -475,7 +472,7 @@ static void a_whole_write_survives_its_kill(void **state)
     for (enum fault what = 0; what < FAULTS; what++)
         for (int at = 0; at < 14; at++) {
             struct store *s;
-            char text[200], *got;
+            char text[200], path[PATH], *got;
             size_t len;
             bool old;
 
@@ -484,7 +481,8 @@ static void a_whole_write_survives_its_kill(void **state)
             s = opened();
             write_text(s, "new"); /* to be put aside as what is not renamed yet */
             len = get("state", text, sizeof text);
-            store_remove(s, "state");
+            path_of(path, dir, "state");
+            assert_int_equal(unlink(path), 0);
             write_text(s, "old");
             put("state.new", text, len / 2);
             expect(s, "old", false);
@@ -685,8 +683,6 @@ static void a_newer_version_is_left_alone(void **state)
     expect(s, "once more", false);
     assert_true(get("state.newer", text, sizeof text) > 0); /* for a way back */
     assert_non_null(strstr(text, "newer"));
-    store_remove(s, "state");
-    assert_false(exists("state.newer"));
     store_free(s);
 }
 
