@@ -2,10 +2,10 @@
 #include "evecc/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +19,6 @@
 enum { LINE_MAX_SIZE = 1024 };
 
 static _Atomic int max_level = LOG_LEVEL_INFO;
-static _Atomic uint64_t dropped;
 
 /* What standard error is; found out once. */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -83,6 +82,25 @@ static bool put(const char *line, size_t len)
     return n == (ssize_t)len;
 }
 
+/* Writes LINE, or counts it, and says before the next that is written how many were not:
+ * of whatever level they are, a gap in the log is to be seen. */
+static void put_or_count(const char *line, size_t len)
+{
+    static uint64_t lost;
+    char notice[128];
+    size_t start;
+
+    if (lost > 0) {
+        start = put_prefix(notice, sizeof notice, LOG_LEVEL_WARNING);
+        start += (size_t)snprintf(notice + start, sizeof notice - start,
+                                  "log lines lost count=%" PRIu64 "\n", lost);
+        if (put(notice, start))
+            lost = 0;
+    }
+    if (lost > 0 || !put(line, len))
+        lost++;
+}
+
 __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level,
                                                            const char *fmt, va_list args)
 {
@@ -106,8 +124,7 @@ __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level,
 
     /* Between poll and write nobody of us may come, or the write could wait. */
     pthread_mutex_lock(&writing);
-    if (!put(line, len))
-        dropped++;
+    put_or_count(line, len);
     pthread_mutex_unlock(&writing);
     errno = saved;
 }
@@ -168,9 +185,4 @@ _Bool log_limit_pass(struct log_limit *l, uint32_t interval_ms, uint64_t now_ms,
     l->missed = 0;
     l->next_ms = now_ms + interval_ms;
     return true;
-}
-
-uint64_t log_dropped(void)
-{
-    return dropped;
 }

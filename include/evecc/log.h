@@ -3,9 +3,9 @@
  *
  * Lines go to standard error, each in one write, with the <N> priority prefix of
  * sd-daemon when standard error is the journal (JOURNAL_STREAM), else with time and
- * level.  A line that cannot be written is dropped and counted; logging never blocks for
- * long and never fails.  Any thread. Nothing a client or the cloud sent reaches the log
- * but through log_safe(). */
+ * level.  A line that cannot be written is dropped, and the next that can is preceded by
+ * one that says how many were; logging never blocks for long and never fails.  Any
+ * thread.  Nothing a client or the cloud sent reaches the log but through log_safe(). */
 #ifndef EVECC_LOG_H
 #define EVECC_LOG_H
 
@@ -35,8 +35,5 @@ struct log_limit {
 };
 _Bool log_limit_pass(struct log_limit *l, uint32_t interval_ms, uint64_t now_ms,
                      uint32_t *ret_missed);
-
-/* Lines that could not be written. */
-uint64_t log_dropped(void);
 
 #endif
