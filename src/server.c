@@ -508,7 +508,8 @@ static bool make_room(struct server *s, const struct config *cfg)
     return s->client;
 }
 
-static bool open_marked(struct server *s, const struct config *cfg)
+static bool open_marked(struct server *s, const struct config *cfg, char *why,
+                        size_t why_size)
 {
     size_t marked = 0;
     for (size_t i = 0; i < cfg->listeners; i++)
@@ -516,7 +517,10 @@ static bool open_marked(struct server *s, const struct config *cfg)
     if (marked == 0)
         return true;
     s->marked.fd = epoll_create1(EPOLL_CLOEXEC);
-    return s->marked.fd >= 0 && listen_for(s->epoll, EPOLL_CTL_ADD, &s->marked, EPOLLIN);
+    if (s->marked.fd >= 0 && listen_for(s->epoll, EPOLL_CTL_ADD, &s->marked, EPOLLIN))
+        return true;
+    snprintf(why, why_size, "epoll set of the marked clients: %s", strerror(errno));
+    return false;
 }
 
 enum err server_new(struct server **ret, const struct config *cfg,
@@ -540,7 +544,7 @@ enum err server_new(struct server **ret, const struct config *cfg,
     for (size_t i = 0; good && i < cfg->listeners; i++)
         good = open_service(s, &cfg->listener[i], &inherited, why, why_size);
     net_close_unused(&inherited);
-    if (!good || !make_room(s, cfg) || !open_marked(s, cfg)) {
+    if (!good || !make_room(s, cfg) || !open_marked(s, cfg, why, why_size)) {
         server_free(s);
         return ERR_SYSTEM;
     }

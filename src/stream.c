@@ -661,9 +661,14 @@ out:
 
 enum err stream_start(struct stream *s)
 {
+    int error;
+
     atomic_store(&s->progress_ms, sys_now_ms());
-    if (pthread_create(&s->thread, NULL, run, s) != 0)
+    error = pthread_create(&s->thread, NULL, run, s);
+    if (error != 0) {
+        errno = error;
         return ERR_SYSTEM;
+    }
     s->started = true;
     return ERR_OK;
 }

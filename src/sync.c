@@ -525,11 +525,16 @@ out:
 
 enum err sync_start(struct sync *s)
 {
+    int error;
+
     atomic_store(&s->progress_ms, sys_now_ms());
     if (stream_start(s->stream) != ERR_OK)
         return ERR_SYSTEM;
-    if (pthread_create(&s->thread, NULL, run, s) != 0)
+    error = pthread_create(&s->thread, NULL, run, s);
+    if (error != 0) {
+        errno = error;
         return ERR_SYSTEM;
+    }
     s->started = true;
     return ERR_OK;
 }

@@ -25,7 +25,8 @@ enum err sync_new(struct sync **ret, const struct config *cfg, struct exchange *
  * before sync_start(); points into S until then. */
 const struct want *sync_restored(const struct sync *s, size_t circuit);
 
-/* Starts the thread.  Descriptor sync_exit_fd() becomes readable if it ends by itself. */
+/* Starts the thread; ERR_SYSTEM with errno.  Descriptor sync_exit_fd() becomes readable
+ * if it ends by itself. */
 enum err sync_start(struct sync *s);
 int sync_exit_fd(const struct sync *s);
 
