@@ -15,6 +15,7 @@
 enum { SETPOINT_LOG_MS = 1000, REFUSED_LOG_MS = 10000 };
 
 struct circuit {
+    char name[CONFIG_NAME_MAX];
     enum owner_rule rule;
     uint32_t timeout_ms;
     struct owner owner;
@@ -34,6 +35,8 @@ struct writers *writers_new(const struct config *cfg)
         return NULL;
     w->circuits = cfg->circuits;
     for (size_t i = 0; i < cfg->circuits; i++) {
+        snprintf(w->circuit[i].name, sizeof w->circuit[i].name, "%s",
+                 cfg->circuit[i].name);
         w->circuit[i].rule = (enum owner_rule)cfg->circuit[i].owner;
         w->circuit[i].timeout_ms = cfg->circuit[i].owner_timeout * 1000;
     }
@@ -69,22 +72,34 @@ static const char *limit_text(uint32_t value, uint32_t none, char ret[static 12]
     return ret;
 }
 
+/* "none/none/130" */
+static const char *phases_text(const uint16_t da[static PHASES], char ret[static 36])
+{
+    char l[PHASES][12];
+    snprintf(ret, 36, "%s/%s/%s", limit_text(da[0], NA_U16, l[0]),
+             limit_text(da[1], NA_U16, l[1]), limit_text(da[2], NA_U16, l[2]));
+    return ret;
+}
+
 /* Who changed a setpoint, from what, to what. */
 static void log_setpoint(struct circuit *c, int fd, const struct gateway_report *r,
                          uint64_t now_ms)
 {
     uint32_t missed;
     char who[NET_TEXT], was_w[12], is_w[12], was_da[12], is_da[12];
+    char was_phases[36], is_phases[36];
     if (!log_limit_pass(&c->changes, SETPOINT_LOG_MS, now_ms, &missed))
         return;
-    log_info("setpoint changed circuit=%zu peer=%s power_w=%s->%s current_da=%s->%s "
-             "enable=%d->%d phase_mode=%u->%u missed=%u",
-             r->circuit + 1, net_peer_text(fd, who),
+    log_info("setpoint changed circuit=%s peer=%s power_w=%s->%s current_da=%s->%s "
+             "phase_da=%s->%s enable=%d->%d phase_mode=%u->%u missed=%u",
+             c->name, net_peer_text(fd, who),
              limit_text(r->before.power_w, NA_U32, was_w),
              limit_text(r->after.power_w, NA_U32, is_w),
              limit_text(r->before.current_da, NA_U16, was_da),
-             limit_text(r->after.current_da, NA_U16, is_da), r->before.enable,
-             r->after.enable, r->before.phase_mode, r->after.phase_mode, missed);
+             limit_text(r->after.current_da, NA_U16, is_da),
+             phases_text(r->before.phase_da, was_phases),
+             phases_text(r->after.phase_da, is_phases), r->before.enable, r->after.enable,
+             r->before.phase_mode, r->after.phase_mode, missed);
 }
 
 /* The address of the new owner in plain text, IPv4 as such. */
@@ -98,24 +113,24 @@ static void name_owner(struct circuit *c)
         memmove(text, text + strlen(mapped), strlen(text + strlen(mapped)) + 1);
 }
 
-static void log_owner(struct circuit *c, int fd, size_t number, uint64_t now_ms)
+static void log_owner(struct circuit *c, int fd, uint64_t now_ms)
 {
     uint32_t missed;
     char who[NET_TEXT];
     if (log_limit_pass(&c->owners, SETPOINT_LOG_MS, now_ms, &missed))
-        log_info("circuit has a new owner circuit=%zu peer=%s missed=%u", number,
+        log_info("circuit has a new owner circuit=%s peer=%s missed=%u", c->name,
                  net_peer_text(fd, who), missed);
 }
 
-static void log_refusal(struct circuit *c, int fd, size_t number, uint64_t now_ms)
+static void log_refusal(struct circuit *c, int fd, uint64_t now_ms)
 {
     uint32_t missed;
     char who[NET_TEXT];
     if (!log_limit_pass(&c->refusals, REFUSED_LOG_MS, now_ms, &missed))
         return;
-    log_warning("write refused, the circuit has an owner circuit=%zu peer=%s owner=%s "
+    log_warning("write refused, the circuit has an owner circuit=%s peer=%s owner=%s "
                 "for_s=%" PRIu64 " missed=%u",
-                number, net_peer_text(fd, who), c->owner_text,
+                c->name, net_peer_text(fd, who), c->owner_text,
                 (c->owner.until_ms - now_ms) / 1000, missed);
 }
 
@@ -124,11 +139,11 @@ void writers_note(struct writers *w, int fd, const uint8_t address[static 16],
 {
     struct circuit *c = &w->circuit[r->circuit];
     if (!owner_allows(&c->owner, c->rule, address, now_ms))
-        log_refusal(c, fd, r->circuit + 1, now_ms);
+        log_refusal(c, fd, now_ms);
     else if (r->exception == EX_NONE && c->rule != OWNER_NONE &&
              owner_wrote(&c->owner, address, now_ms, c->timeout_ms)) {
         name_owner(c);
-        log_owner(c, fd, r->circuit + 1, now_ms);
+        log_owner(c, fd, now_ms);
     }
     if (r->wrote && !same_setpoint(&r->before, &r->after))
         log_setpoint(c, fd, r, now_ms);

@@ -95,7 +95,7 @@ def test_owner(bench):
     equal(second.reply(write(6000))[0], 16, "a write to a circuit that nobody owns")
     equal(first.reply(write(5000)), b"\x90\x01", "now it is the other way round")
     equal(first.u32(7202), 6000, "power limit")
-    owners = re.findall(r"new owner circuit=1 peer=(\S+):\d+", gateway.log())
+    owners = re.findall(r"new owner circuit=garage peer=(\S+):\d+", gateway.log())
     equal(owners, ["127.0.0.2", "127.0.0.3"], "owners in the log")
     assert re.search(r"write refused.*peer=127\.0\.0\.3:\d+ owner=127\.0\.0\.2 for_s=[012]",
                      gateway.log()), gateway.log()
@@ -105,11 +105,12 @@ def test_setpoints_are_logged(bench):
     """With source, old and new value; not more than one line a second, what is left out counted."""
     gateway = bench.gateway(api=NOBODY, level="info")
     client = gateway.client(source="127.0.0.4")
-    for watts in (5000, *range(6000, 6100)):
+    client.write(7202, 0, 5000, harness.NA16, harness.NA16, harness.NA16, 130)
+    for watts in range(6000, 6100):
         client.power(watts)
-    lines = re.findall(r"setpoint changed circuit=1 peer=127\.0\.0\.4:\d+ power_w=(\S+)->(\d+)",
-                       gateway.log())
-    equal(lines[0], ("none", "5000"), "the first change")
+    lines = re.findall(r"setpoint changed circuit=garage peer=127\.0\.0\.4:\d+ power_w=(\S+)->(\d+) "
+                       r"current_da=none->none phase_da=(\S+)->(\S+) ", gateway.log())
+    equal(lines[0], ("none", "5000", "none/none/none", "none/none/130"), "the first change")
     assert len(lines) < 10, f"{len(lines)} lines"
 
     def counted():
