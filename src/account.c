@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "evecc/account.h"
 
-#include "evecc/charger.h"
+#include "evecc/instant.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,16 +16,24 @@
 
 #define DAY_MS UINT64_C(86400000)
 
-enum { VERSION = 1, LOCK_TRIES = 1000, TRY_NS = 1000000 };
+enum { VERSION = 2, LOCK_TRIES = 1000, TRY_NS = 1000000, REFUSALS = 4 };
 
-/* Of struct session; the token's times belong to the token. */
+/* A login that was refused; until_ms 0: none. */
+struct refusal {
+    uint64_t until_ms, credentials;
+};
+
+/* Of struct session; the token's times belong to the token.  Refusals are kept for each
+ * user name and password, so that one with others neither waits for them nor ends them.
+ */
 struct restraint {
     uint64_t not_before_ms, blocked_until_ms, login_at_ms;
     uint16_t failures, throttled, blocks, rejections;
-    uint32_t credentials_refused, credentials;
+    struct refusal refusal[REFUSALS];
 };
 
-_Static_assert(sizeof(struct restraint) == 40, "compared as bytes: no padding");
+_Static_assert(sizeof(struct restraint) == 32 + REFUSALS * 16,
+               "compared as bytes: no padding");
 
 struct shared {
     struct budgets budgets;
@@ -104,8 +112,11 @@ static bool believable(struct image *i)
     for (size_t k = 0; k < BUDGET_CLASSES; k++)
         if (!believable_budget(&i->shared.budgets.of[k], now_ms))
             return false;
+    for (size_t k = 0; k < REFUSALS; k++)
+        if (!soon(r->refusal[k].until_ms, now_ms))
+            return false;
     return soon(r->not_before_ms, now_ms) && soon(r->blocked_until_ms, now_ms) &&
-           past(r->login_at_ms, now_ms) && r->credentials_refused <= 1;
+           past(r->login_at_ms, now_ms);
 }
 
 static bool same(const void *a, const void *b, size_t size)
@@ -160,6 +171,8 @@ static void move_to(struct image *i, const struct state_clock *now)
     move(&r->not_before_ms, &s);
     move(&r->blocked_until_ms, &s);
     move(&r->login_at_ms, &s);
+    for (size_t k = 0; k < REFUSALS; k++)
+        move(&r->refusal[k].until_ms, &s);
 }
 
 /* ---- the file ---- */
@@ -351,9 +364,29 @@ struct budgets *account_budgets(struct account *a)
     return &a->image.shared.budgets;
 }
 
+static struct refusal *find_refusal(struct restraint *r, uint8_t credentials)
+{
+    for (size_t k = 0; k < REFUSALS; k++)
+        if (r->refusal[k].until_ms != 0 && r->refusal[k].credentials == credentials)
+            return &r->refusal[k];
+    return NULL;
+}
+
+/* A free one, or that which ends first. */
+static struct refusal *new_refusal(struct restraint *r)
+{
+    struct refusal *first = &r->refusal[0];
+
+    for (size_t k = 1; k < REFUSALS; k++)
+        if (r->refusal[k].until_ms < first->until_ms)
+            first = &r->refusal[k];
+    return first;
+}
+
 void account_restore_session(struct account *a, struct session *s, uint8_t credentials)
 {
-    const struct restraint *r = &a->image.shared.restraint;
+    struct restraint *r = &a->image.shared.restraint;
+    const struct refusal *refused = find_refusal(r, credentials);
 
     s->not_before_ms = r->not_before_ms;
     s->blocked_until_ms = r->blocked_until_ms;
@@ -362,25 +395,31 @@ void account_restore_session(struct account *a, struct session *s, uint8_t crede
     s->throttled = r->throttled;
     s->blocks = r->blocks;
     s->rejections = r->rejections;
-    s->credentials_refused = r->credentials_refused;
-    if (s->credentials_refused && r->credentials != credentials) {
-        s->credentials_refused = false;
-        s->not_before_ms = 0;
-    }
+    s->credentials_refused = refused != NULL;
+    if (refused != NULL)
+        s->not_before_ms = later(s->not_before_ms, refused->until_ms);
 }
 
 void account_keep_session(struct account *a, const struct session *s, uint8_t credentials)
 {
-    a->image.shared.restraint =
-        (struct restraint){.not_before_ms = s->not_before_ms,
-                           .blocked_until_ms = s->blocked_until_ms,
-                           .login_at_ms = s->login_at_ms,
-                           .failures = s->failures,
-                           .throttled = s->throttled,
-                           .blocks = s->blocks,
-                           .rejections = s->rejections,
-                           .credentials_refused = s->credentials_refused,
-                           .credentials = credentials};
+    struct restraint *r = &a->image.shared.restraint;
+    struct refusal *refused = find_refusal(r, credentials);
+
+    r->blocked_until_ms = s->blocked_until_ms;
+    r->login_at_ms = s->login_at_ms;
+    r->failures = s->failures;
+    r->throttled = s->throttled;
+    r->blocks = s->blocks;
+    r->rejections = s->rejections;
+    if (!s->credentials_refused) {
+        r->not_before_ms = s->not_before_ms;
+        if (refused != NULL)
+            *refused = (struct refusal){0};
+        return;
+    }
+    if (refused == NULL)
+        refused = new_refusal(r);
+    *refused = (struct refusal){s->not_before_ms, credentials};
 }
 
 uint8_t account_mark(const char *username, const char *password)

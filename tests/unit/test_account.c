@@ -739,6 +739,57 @@ static void restraint_outlives_the_process(void **state)
     account_free(a);
 }
 
+static void refused(struct account *a, struct session *s, uint8_t mark)
+{
+    uint64_t now_ms = account_lock(a);
+
+    session_init(s, 1);
+    account_restore_session(a, s, mark);
+    assert_int_equal(session_next(s, now_ms), SESSION_LOGIN);
+    session_failed(s, ERR_CREDENTIALS, -1, now_ms);
+    account_keep_session(a, s, mark);
+    account_unlock(a);
+    wait_ms(60000); /* logins are a minute apart, whoever asks */
+}
+
+/* Who has the right password does not end the patience of those with a wrong one. */
+static void a_refusal_is_for_its_own_credentials(void **state)
+{
+    (void)state;
+    struct account *a = opened();
+    struct session wrong, other, right;
+    uint64_t now_ms;
+
+    refused(a, &wrong, 1);
+    refused(a, &other, 2);
+    now_ms = account_lock(a);
+    session_init(&right, 3);
+    account_restore_session(a, &right, 3);
+    assert_int_equal(session_next(&right, now_ms), SESSION_LOGIN);
+    session_granted(&right, 3600, now_ms);
+    account_keep_session(a, &right, 3);
+    account_unlock(a);
+    wait_ms(600000);
+    now_ms = account_lock(a);
+    account_restore_session(a, &wrong, 1);
+    assert_true(wrong.credentials_refused);
+    assert_int_equal(session_next(&wrong, now_ms), SESSION_NOTHING);
+    account_restore_session(a, &other, 2);
+    assert_int_equal(session_next(&other, now_ms), SESSION_NOTHING);
+    account_unlock(a);
+
+    wait_ms(3600000);
+    now_ms = account_lock(a);
+    account_restore_session(a, &wrong, 1);
+    assert_int_equal(session_next(&wrong, now_ms), SESSION_LOGIN); /* once an hour */
+    session_granted(&wrong, 3600, now_ms); /* the owner chose it as the new one */
+    account_keep_session(a, &wrong, 1);
+    account_restore_session(a, &wrong, 1);
+    assert_false(wrong.credentials_refused);
+    account_unlock(a);
+    account_free(a);
+}
+
 static void a_block_and_the_back_off_outlive_a_reboot(void **state)
 {
     (void)state;
@@ -810,6 +861,7 @@ int main(void)
         TEST(a_new_file_belongs_to_whom_the_directory_does),
         TEST(a_full_disk_recovers_by_itself),
         TEST(restraint_outlives_the_process),
+        TEST(a_refusal_is_for_its_own_credentials),
         TEST(a_block_and_the_back_off_outlive_a_reboot),
         TEST(what_did_not_change_is_not_written),
     };
