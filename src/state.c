@@ -22,6 +22,7 @@ static const int64_t most_off_ms = 30 * DAY_MS;
 
 enum kind {
     VALUE,     /* 0 to high */
+    ADDED,     /* the same; 0 where it was saved before there was one */
     COUNTED,   /* the same, but no reason to save */
     PHASE,     /* 0, 1, 3 */
     ID,        /* 0 to INT64_MAX, or -1 */
@@ -71,6 +72,7 @@ static const struct field fields[] = {
     FIELD(TIME, uint64_t, phases.paused_since_ms, 0),
     FIELD(PHASE, uint8_t, phases.phases, 0),
     FIELD(PHASE, uint8_t, phases.last_phases, 0),
+    FIELD(ADDED, bool, phases.switching, 1),
     FIELD(VALUE, uint8_t, phases.next, PHASE_SWITCHES_MAX - 1),
     FIELD(VALUE, uint8_t, phases.held, PHASE_SWITCHES_MAX),
     FIELD(VALUE, uint8_t, sent.l, UINT8_MAX),
@@ -276,6 +278,7 @@ static bool judge(const struct field *f, uint64_t *value, const struct shift *s)
 {
     switch (f->kind) {
     case VALUE:
+    case ADDED:
     case COUNTED:
         return *value <= f->high;
     case PHASE:
@@ -335,6 +338,8 @@ static bool decode_field(const cJSON *item, const struct field *f, const struct 
 {
     const char *at = text_of(item, f->name);
 
+    if (f->kind == ADDED && json_member(item, f->name) == NULL)
+        return true;
     for (size_t i = 0; i < count_of(f); i++) {
         if (i > 0 && *at++ != ' ')
             return false;

@@ -78,6 +78,7 @@ static struct state_circuit draw_circuit(unsigned number)
     c.phases.paused_since_ms = draw_time();
     c.phases.phases = draw_phases();
     c.phases.last_phases = draw_phases();
+    c.phases.switching = draw(2);
     c.phases.next = (uint8_t)draw(PHASE_SWITCHES_MAX);
     c.phases.held = (uint8_t)draw(PHASE_SWITCHES_MAX + 1);
     for (unsigned i = 0; i < PHASES; i++)
@@ -132,6 +133,7 @@ static void assert_same(const struct state_circuit *a, const struct state_circui
     assert_int_equal(a->phases.paused_since_ms, b->phases.paused_since_ms);
     assert_int_equal(a->phases.phases, b->phases.phases);
     assert_int_equal(a->phases.last_phases, b->phases.last_phases);
+    assert_int_equal(a->phases.switching, b->phases.switching);
     assert_int_equal(a->phases.next, b->phases.next);
     assert_int_equal(a->phases.held, b->phases.held);
     assert_memory_equal(a->sent.l, b->sent.l, sizeof a->sent.l);
