@@ -247,14 +247,17 @@ bool circuit_may_switch(const struct circuit *c)
 }
 
 /* The pause before three phases is over early when the charger has said so since. */
-static bool seen_idle(const struct circuit *c)
+static enum phase_pause pause_of(const struct circuit *c)
 {
     const struct telemetry *t = &c->charger[0].telemetry;
+    bool idle = c->chargers == 1 && c->confirmed_known &&
+                phase_count(c->confirmed) == 0 && t->state_at_ms != NEVER &&
+                c->confirmed_at_ms != NEVER && t->state_at_ms >= c->confirmed_at_ms &&
+                t->op_mode != 3 && t->op_mode != NA_U16;
 
-    return c->chargers == 1 && c->confirmed_known && phase_count(c->confirmed) == 0 &&
-           t->state_at_ms != NEVER && c->confirmed_at_ms != NEVER &&
-           t->state_at_ms >= c->confirmed_at_ms && t->op_mode != 3 &&
-           t->op_mode != NA_U16;
+    if (c->sent.unsure)
+        return PAUSE_UNSURE;
+    return idle ? PAUSE_SEEN : PAUSE_SENT;
 }
 
 /* Before the first setpoint it may charge by itself: from three phases it is switched.
@@ -282,12 +285,13 @@ void circuit_decide(struct circuit *c, uint64_t now_ms)
         c->choice.target = c->ceiling;
         c->choice.binding = BINDING_FALLBACK;
         c->choice.again_at_ms = c->choice.dwell_until_ms = NEVER;
+        circuit_answer_recover(c, now_ms);
         return;
     }
     wish = wish_in_force(c);
     c->cfg.phase.may_switch = circuit_may_switch(c);
     take_over_phases(c);
-    phase_choose(&c->cfg.phase, &c->sent.phases, &wish, seen_idle(c), now_ms, &c->choice);
+    phase_choose(&c->cfg.phase, &c->sent.phases, &wish, pause_of(c), now_ms, &c->choice);
     if (circuit_wish_replaced(c))
         apply_ceiling(c);
     circuit_answer_known(c, now_ms);
@@ -318,7 +322,7 @@ void circuit_restore(struct circuit *c, const struct want *w,
         return;
     /* What was allowed: a fallback that is due by now must not raise it. */
     wish = wish_in_force(c);
-    phase_choose(&c->cfg.phase, &c->sent.phases, &wish, false, now_ms, &c->choice);
+    phase_choose(&c->cfg.phase, &c->sent.phases, &wish, PAUSE_UNSURE, now_ms, &c->choice);
     if (sent->known)
         c->choice.target = sent->amps;
     circuit_decide(c, now_ms);
@@ -378,6 +382,24 @@ static bool is_urgent(const struct circuit *c)
     return is_decrease(c) && (circuit_wish_replaced(c) || c->want.urgent);
 }
 
+bool circuit_insists(const struct circuit *c)
+{
+    return circuit_wish_replaced(c) || phase_count(circuit_next_amps(c)) == 0 ||
+           (c->sent.known && is_decrease(c)) || would_renew(c);
+}
+
+/* When what was refused may be tried again. */
+static uint64_t refused_until(const struct circuit *c)
+{
+    bool was_in_force = c->sent.known && amps_equal(c->refused, c->sent.amps);
+
+    if (circuit_insists(c))
+        return c->insist_at_ms;
+    return c->refused_for_good && c->refused_wish == c->want.id && !was_in_force
+               ? NEVER
+               : c->refused_until_ms;
+}
+
 /* The earliest instant the next setpoint may leave as far as this circuit alone is
  * concerned. */
 static uint64_t own_send_at(const struct circuit *c)
@@ -386,9 +408,7 @@ static uint64_t own_send_at(const struct circuit *c)
     uint64_t at = c->retry_at_ms;
 
     if (c->refused_until_ms != 0 && amps_equal(next, c->refused))
-        at = later(at, c->refused_for_good && c->refused_wish == c->want.id
-                           ? NEVER
-                           : c->refused_until_ms);
+        at = later(at, refused_until(c));
     if (c->sent.unsure && amps_equal(next, c->slow))
         at = later(at, c->slow_until_ms);
     if (c->cfg.phase.phases_wired == PHASES && !c->observed &&
@@ -575,6 +595,25 @@ void circuit_found(struct circuit *c, unsigned chargers, bool alone, uint64_t no
         c->heard_at_ms[i] = now_ms;
         c->told[i] = false;
     }
+}
+
+void circuit_moved(struct circuit *c)
+{
+    if (!c->sent.known)
+        return;
+    c->sent.unsure = true;
+    c->sent.awaiting = c->sent.renewing = false;
+    c->sent.readback_at_ms = NEVER;
+    memset(&c->sent.before, 0xff, sizeof c->sent.before);
+    c->confirmed_known = false;
+    c->mismatch_at_ms = NEVER;
+    c->refused_until_ms = 0;
+    c->slow_until_ms = 0;
+    c->repeats = 0;
+    c->not_confirmed = false;
+    c->foreign = false;
+    c->reasserted = 0;
+    c->renewals = RENEWALS_UNKNOWN;
 }
 
 void circuit_stream(struct circuit *c, bool live, uint64_t now_ms)

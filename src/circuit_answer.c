@@ -41,6 +41,9 @@ static void confirm(struct circuit *c, uint64_t now_ms)
     if (!c->foreign)
         c->slow_until_ms = 0;
     c->result = ERR_OK;
+    c->refusals = 0;
+    if (amps_equal(c->confirmed, c->refused))
+        c->refused_until_ms = 0;
     if (circuit_wish_pending(c)) /* not when it was only asserted again */
         c->round_trip_ms = (uint16_t)earlier(trip, 65534);
     c->events |= CIRCUIT_CONFIRMED;
@@ -127,7 +130,7 @@ void circuit_answer_check(struct circuit *c, uint64_t now_ms)
 void circuit_answer_known(struct circuit *c, uint64_t now_ms)
 {
     if (!circuit_wish_pending(c) || now_ms >= c->refused_until_ms ||
-        !amps_equal(c->choice.target, c->refused))
+        !amps_equal(c->choice.target, c->refused) || circuit_insists(c))
         return;
     c->refused_wish = c->want.id;
     circuit_wish_end(c, &c->wishes.rejected);
@@ -169,12 +172,12 @@ static uint32_t next_random(struct circuit *c)
     return c->random;
 }
 
-/* Exponential back-off after c->failures failures in a row, 75 to 125 %. */
-static uint64_t backoff_ms(struct circuit *c)
+/* Exponential back-off after FAILURES in a row, 75 to 125 %. */
+static uint64_t backoff_ms(struct circuit *c, unsigned failures)
 {
     uint64_t ms = BACKOFF_FIRST_MS;
 
-    for (unsigned i = 1; i < c->failures && ms < BACKOFF_LAST_MS; i++)
+    for (unsigned i = 1; i < failures && ms < BACKOFF_LAST_MS; i++)
         ms *= 2;
     ms = earlier(ms, BACKOFF_LAST_MS);
     return ms * (75 + next_random(c) % 51) / 100;
@@ -186,6 +189,10 @@ static void refused(struct circuit *c, enum err err, uint64_t now_ms)
     c->refused_until_ms = now_ms + (err == ERR_FORBIDDEN ? FORBIDDEN_MS : SLOW_MS);
     c->refused_wish = c->sent.wish;
     c->refused_for_good = err == ERR_BAD_REQUEST || err == ERR_REJECTED;
+    if (c->refusals < UINT8_MAX)
+        c->refusals++;
+    c->insist_at_ms =
+        err == ERR_REJECTED ? now_ms + backoff_ms(c, c->refusals) : c->refused_until_ms;
     if (err == ERR_FORBIDDEN)
         c->retry_at_ms = c->refused_until_ms;
     if (err == ERR_NOT_FOUND) /* to be looked up again */
@@ -231,7 +238,7 @@ static void set_failed(struct circuit *c, struct budgets *b, const struct outcom
         break;
     }
     c->failures++;
-    c->retry_at_ms = now_ms + backoff_ms(c);
+    c->retry_at_ms = now_ms + backoff_ms(c, c->failures);
     if (o->http_status == 502 || o->http_status == 503)
         c->retry_at_ms = later(c->retry_at_ms, now_ms + UNAVAILABLE_MS);
 }

@@ -32,6 +32,10 @@ bool circuit_must_send(const struct circuit *c, uint64_t now_ms);
 uint64_t circuit_send_at(const struct circuit *c, const struct budgets *b,
                          uint64_t now_ms);
 
+/* The currents that should leave next must arrive, however often they are refused: a
+ * pause, a fallback, less than flows, or what has to be renewed. */
+bool circuit_insists(const struct circuit *c);
+
 /* circuit_answer.c: what became of a setpoint */
 
 /* Time has passed, or the charger has reported: confirmed, not confirmed, or overridden.

@@ -108,11 +108,11 @@ static bool needs_pause(struct share wanted)
 /* From when on another number of phases may follow, if that needs a pause: the charger
  * must have stopped charging before. */
 static uint64_t pause_end(const struct phase_config *cfg, const struct phase_memory *mem,
-                          bool idle, uint64_t now_ms)
+                          enum phase_pause pause, uint64_t now_ms)
 {
-    if (mem->phases != 0)
+    if (mem->phases != 0 || pause == PAUSE_UNSURE)
         return now_ms + cfg->pause_ms;
-    return idle ? now_ms : mem->paused_since_ms + cfg->pause_ms;
+    return pause == PAUSE_SEEN ? now_ms : mem->paused_since_ms + cfg->pause_ms;
 }
 
 /* What may flow until the change to three phases, or from three, is allowed. */
@@ -127,7 +127,7 @@ static struct share hold(const struct phase_config *cfg, const struct phase_memo
 /* Replaces WANTED by what may flow while its number of phases has to wait. */
 static struct share delayed(const struct phase_config *cfg,
                             const struct phase_memory *mem, const struct phase_wish *wish,
-                            struct share wanted, bool idle, uint64_t now_ms,
+                            struct share wanted, enum phase_pause pause, uint64_t now_ms,
                             uint64_t *ret_until_ms)
 {
     struct share meanwhile = {0, 0, BINDING_PHASE_DWELL, true};
@@ -136,7 +136,7 @@ static struct share delayed(const struct phase_config *cfg,
     if (now_ms < until_ms)
         meanwhile = hold(cfg, mem, wish);
     else if (needs_pause(wanted))
-        until_ms = pause_end(cfg, mem, idle, now_ms);
+        until_ms = pause_end(cfg, mem, pause, now_ms);
     if (now_ms >= until_ms)
         return wanted;
     *ret_until_ms = until_ms;
@@ -166,7 +166,7 @@ static void request(const struct phase_config *cfg, const struct phase_wish *wis
 }
 
 void phase_choose(const struct phase_config *cfg, const struct phase_memory *mem,
-                  const struct phase_wish *wish, bool idle, uint64_t now_ms,
+                  const struct phase_wish *wish, enum phase_pause pause, uint64_t now_ms,
                   struct phase_choice *ret)
 {
     unsigned phases = pick(cfg, wish);
@@ -175,7 +175,7 @@ void phase_choose(const struct phase_config *cfg, const struct phase_memory *mem
 
     if (cfg->phases_wired == PHASES && s.phases > 0 && mem->last_phases > 0 &&
         mem->last_phases != s.phases)
-        s = delayed(cfg, mem, wish, s, idle, now_ms, &until_ms);
+        s = delayed(cfg, mem, wish, s, pause, now_ms, &until_ms);
 
     request(cfg, wish, phases, ret);
     ret->target = amps_of(s);
@@ -190,8 +190,7 @@ void phase_applied(struct phase_memory *mem, struct amps applied, uint64_t now_m
     uint8_t phases = (uint8_t)phase_count(applied);
 
     if (phases == 0) {
-        if (mem->phases != 0)
-            mem->paused_since_ms = now_ms;
+        mem->paused_since_ms = now_ms;
         mem->phases = 0;
         return;
     }

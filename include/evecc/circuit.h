@@ -171,6 +171,8 @@ struct circuit {
     struct amps refused; /* the cloud will not have it before refused_until_ms, */
     uint64_t refused_until_ms, refused_wish; /* nor ever again for this wish if */
     bool refused_for_good;
+    uint8_t refusals;      /* in a row; of one that must arrive (circuit_insists()) */
+    uint64_t insist_at_ms; /* the next attempt */
     uint32_t random;
     struct budget
         own; /* 40 setpoints in 600 s: 4 a minute in the long run (easee-api 8.5) */
@@ -214,6 +216,10 @@ void circuit_found(struct circuit *c, unsigned chargers, bool alone, uint64_t no
 /* Discovery failed for good until it is tried again: ERR_SITE_UNKNOWN,
  * ERR_CIRCUIT_UNKNOWN... */
 void circuit_lost(struct circuit *c, enum err err);
+
+/* What was found is not what was driven before: nothing is known of what is in force
+ * there, and a refusal says nothing. */
+void circuit_moved(struct circuit *c);
 
 /* One observation of charger number CHARGER; as charger_observe(). */
 void circuit_observe(struct circuit *c, unsigned charger, const struct observation *o,

@@ -43,7 +43,7 @@ struct phase_config {
 /* What is remembered between choices.  Zero is a fresh start: nothing was applied. */
 struct phase_memory {
     uint64_t switched_at_ms[PHASE_SWITCHES_MAX]; /* ring: the number of phases changed */
-    uint64_t paused_since_ms; /* 0/0/0 is in force since; only while phases == 0 */
+    uint64_t paused_since_ms; /* 0/0/0 left, last; only while phases == 0 */
     uint8_t phases;           /* of what was applied last: 0, 1, 3 */
     uint8_t last_phases;      /* the last that was not 0; 0: none yet */
     bool switching;     /* the pause in force was begun to change the number of phases */
@@ -71,10 +71,16 @@ struct phase_choice {
     bool switching;           /* target is the pause before a change of phases */
 };
 
-/* The most that WISH allows now, under CFG and what MEM says was applied before.  IDLE:
- * the charger was seen not charging since the pause began, which ends the pause early. */
+/* What is known of the pause that was applied last. */
+enum phase_pause {
+    PAUSE_SENT,  /* it counts from then */
+    PAUSE_SEEN,  /* the charger was seen not charging since: it is over */
+    PAUSE_UNSURE /* it may not have arrived: it has not begun */
+};
+
+/* The most that WISH allows now, under CFG and what MEM says was applied before. */
 void phase_choose(const struct phase_config *cfg, const struct phase_memory *mem,
-                  const struct phase_wish *wish, bool idle, uint64_t now_ms,
+                  const struct phase_wish *wish, enum phase_pause pause, uint64_t now_ms,
                   struct phase_choice *ret);
 
 /* APPLIED left for the charger at NOW_MS: counts a change of the number of phases and

@@ -209,6 +209,30 @@ static void start_raise(struct bench *t)
     expect_set(t, 10, 10, 10);
 }
 
+/* Ten minutes in which somebody else always sets 16 A; how often 10 A was sent. */
+static unsigned overrule(struct bench *t)
+{
+    uint64_t end = t->now_ms + 10 * MINUTES;
+    unsigned sets = 0;
+
+    while (t->now_ms < end) {
+        struct request r;
+
+        report(t, 16, 16, 16);
+        later_by(t, 4 * SECONDS);
+        if (circuit_press(&t->c, &t->b, t->now_ms) > 0 &&
+            circuit_next(&t->c, &t->b, t->now_ms, &r)) {
+            assert_int_equal(r.amps.l[0], 10);
+            sets++;
+            done(t, REQUEST_SET, ERR_OK, 200);
+            t->now_ms += 100;
+            report(t, 10, 10, 10);
+            t->now_ms += 100;
+        }
+    }
+    return sets;
+}
+
 /* ---- the wish ---- */
 
 static void no_wish_no_setpoint(void **state)
@@ -972,7 +996,161 @@ static void a_held_wish_does_not_wake(void **state)
     expect_nothing(&t);
 }
 
+/* The charger does not heed what was sent, for once. */
+static void rejects(struct bench *t)
+{
+    done(t, REQUEST_SET, ERR_OK, 200);
+    circuit_verdict(&t->c, &(struct verdict){.command = 22}, t->now_ms);
+}
+
+/* Nobody is there to ask again. */
+static void a_rejected_fallback_is_repeated(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start(&t);
+    t.want.watchdog_s = 10;
+    t.want.fallback_action = FALLBACK_LIMIT;
+    t.want.fallback_da = 60;
+    wish_w(&t, 11040);
+    expect_obeyed(&t, 16, 16, 16);
+    later_by(&t, 10 * SECONDS);
+    for (unsigned i = 0; i < 4; i++) {
+        expect_set(&t, 6, 6, 6);
+        rejects(&t);
+        skip_reads(&t);
+        expect_nothing(&t);
+        later_by(&t, 30 * SECONDS);
+    }
+    expect_obeyed(&t, 6, 6, 6);
+    skip_reads(&t);
+    expect_nothing(&t);
+}
+
+/* Less current is asked for until it arrives, more only once. */
+static void a_rejected_decrease_is_repeated(void **state)
+{
+    static const struct {
+        const char *comment;
+        uint32_t power_w;
+        unsigned a;
+        bool again;
+    } rows[] = {
+        {"a pause", 0,     0,  true },
+        {"less",    4200,  6,  true },
+        {"more",    11040, 16, false}
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const unsigned a = rows[i].a;
+        struct bench t;
+
+        start_at(&t, 7400, 10);
+        wish_w(&t, rows[i].power_w);
+        expect_set(&t, a, a, a);
+        rejects(&t);
+        assert_int_equal(status(&t)->progress.stage, STAGE_REFUSED);
+        expect_nothing(&t);
+        later_by(&t, 60 * SECONDS);
+        if ((circuit_press(&t.c, &t.b, t.now_ms) > 0) != rows[i].again)
+            fail_msg("%s", rows[i].comment);
+        if (!rows[i].again)
+            continue;
+        expect_obeyed(&t, a, a, a);
+        assert_int_equal(status(&t)->progress.stage, STAGE_CONFIRMED);
+    }
+}
+
+/* It would lapse, and what it lapses to may be the charger's maximum. */
+static void a_rejected_renewal_is_repeated(void **state)
+{
+    struct circuit_config cfg = config();
+    struct bench t;
+
+    (void)state;
+    cfg.deadman_min = 10;
+    start_with(&t, &cfg);
+    circuit_stream(&t.c, true, t.now_ms);
+    wish_w(&t, 7400);
+    expect_obeyed(&t, 10, 10, 10);
+    later_by(&t, 5 * MINUTES);
+    expect_set(&t, 10, 10, 10);
+    rejects(&t);
+    skip_reads(&t);
+    expect_nothing(&t);
+    later_by(&t, 60 * SECONDS);
+    assert_int_not_equal(circuit_press(&t.c, &t.b, t.now_ms), 0);
+}
+
+static void somebody_else_during_hold_does_not_wake(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start_at(&t, 7400, 10);
+    t.want.validity_s = 10;
+    t.want.fallback_action = FALLBACK_HOLD;
+    wish_w(&t, 7400);
+    later_by(&t, 11 * SECONDS);
+    assert_int_equal(overrule(&t), 3);
+    later_by(&t, 20 * MINUTES);
+    assert_true(status(&t)->faults & FAULT_FOREIGN_CONTROL);
+    expect_obeyed(&t, 10, 10, 10); /* the slow retry */
+    skip_reads(&t);
+    expect_nothing(&t);
+    assert_int_equal(status(&t)->faults, 0);
+}
+
+/* Found in another place: what was sent went to the one before. */
+static void a_moved_circuit_gets_all_again(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start_at(&t, 7400, 10);
+    circuit_moved(&t.c);
+    circuit_found(&t.c, 1, true, t.now_ms);
+    assert_int_equal(status(&t)->progress.stage, STAGE_WAITING);
+    expect_obeyed(&t, 10, 10, 10);
+    assert_int_equal(status(&t)->progress.stage, STAGE_CONFIRMED);
+
+    wish_w(&t, 11040);
+    later_by(&t, 61 * SECONDS);
+    expect_set(&t, 16, 16, 16);
+    done(&t, REQUEST_SET, ERR_NOT_FOUND, 404);
+    circuit_moved(&t.c);
+    circuit_found(&t.c, 1, true, t.now_ms);
+    later_by(&t, 61 * SECONDS);
+    expect_obeyed(&t, 16, 16, 16); /* a refusal there says nothing of here */
+}
+
 /* ---- phases ---- */
+
+/* The charge goes on as long as the pause has not arrived. */
+static void a_lost_pause_is_no_pause(void **state)
+{
+    struct bench t;
+
+    (void)state;
+    start(&t);
+    wish_w(&t, 3000);
+    expect_obeyed(&t, 13, 0, 0);
+    later_by(&t, 11 * MINUTES);
+    wish_w(&t, 11040);
+    for (unsigned i = 0; i < 20; i++) {
+        expect_set(&t, 0, 0, 0);
+        done(&t, REQUEST_SET, ERR_TIMEOUT, 0);
+        while (circuit_press(&t.c, &t.b, t.now_ms) == 0)
+            later_by(&t, 1 * SECONDS);
+    }
+    expect_obeyed(&t, 0, 0, 0);
+    later_by(&t, 59 * SECONDS);
+    expect_nothing(&t);
+    later_by(&t, 1 * SECONDS);
+    expect_obeyed(&t, 16, 16, 16);
+}
 
 static void phases_depend_on_facts(void **state)
 {
@@ -1108,30 +1286,6 @@ static void a_pause_ends_early_when_idle(void **state)
 }
 
 /* ---- others ---- */
-
-/* Ten minutes in which somebody else always sets 16 A; how often 10 A was sent. */
-static unsigned overrule(struct bench *t)
-{
-    uint64_t end = t->now_ms + 10 * MINUTES;
-    unsigned sets = 0;
-
-    while (t->now_ms < end) {
-        struct request r;
-
-        report(t, 16, 16, 16);
-        later_by(t, 4 * SECONDS);
-        if (circuit_press(&t->c, &t->b, t->now_ms) > 0 &&
-            circuit_next(&t->c, &t->b, t->now_ms, &r)) {
-            assert_int_equal(r.amps.l[0], 10);
-            sets++;
-            done(t, REQUEST_SET, ERR_OK, 200);
-            t->now_ms += 100;
-            report(t, 10, 10, 10);
-            t->now_ms += 100;
-        }
-    }
-    return sets;
-}
 
 static void somebody_else_is_overruled_a_few_times(void **state)
 {
@@ -1908,6 +2062,12 @@ int main(void)
         cmocka_unit_test(validity),
         cmocka_unit_test(an_expired_wish_that_is_held_is_not_sent),
         cmocka_unit_test(a_held_wish_does_not_wake),
+        cmocka_unit_test(a_rejected_fallback_is_repeated),
+        cmocka_unit_test(a_rejected_decrease_is_repeated),
+        cmocka_unit_test(a_rejected_renewal_is_repeated),
+        cmocka_unit_test(somebody_else_during_hold_does_not_wake),
+        cmocka_unit_test(a_moved_circuit_gets_all_again),
+        cmocka_unit_test(a_lost_pause_is_no_pause),
         cmocka_unit_test(phases_depend_on_facts),
         cmocka_unit_test(first_setpoint_waits_for_the_grid_type),
         cmocka_unit_test(the_stream_tells_the_grid_type),

@@ -227,7 +227,7 @@ static bool is_nudge(const struct place *p, struct amps target, struct amps a)
 
 /* A is what the newest wish leads to, given what left before; not that of an older one.
  */
-static bool is_newest(const struct place *p, const struct phase_memory *before,
+static bool is_newest(const struct place *p, const struct circuit_sent *before,
                       struct amps a)
 {
     const struct want *w = &p->want;
@@ -239,10 +239,13 @@ static bool is_newest(const struct place *p, const struct phase_memory *before,
         .enable = w->enable,
     };
 
-    for (unsigned idle = 0; idle < 2; idle++) {
+    for (unsigned pause = PAUSE_SENT; pause <= PAUSE_UNSURE; pause++) {
         struct phase_choice choice;
 
-        phase_choose(&p->circuit.cfg.phase, before, &wish, idle == 1, m.now_ms, &choice);
+        if ((pause == PAUSE_UNSURE) != before->unsure)
+            continue;
+        phase_choose(&p->circuit.cfg.phase, &before->phases, &wish,
+                     (enum phase_pause)pause, m.now_ms, &choice);
         if (amps_equal(choice.target, a) ||
             (is_nudge(p, choice.target, a) &&
              (amps_equal(p->held, choice.target) || amps_equal(p->held, a))))
@@ -728,7 +731,7 @@ static void check_set(struct place *p, const struct circuit_sent *before,
     if (in_fallback(p))
         check_fallback(p, r->amps);
     else
-        CHECK(is_newest(p, &before->phases, r->amps),
+        CHECK(is_newest(p, before, r->amps),
               "circuit %u: %u/%u/%u is not what the newest wish leads to", p->id,
               r->amps.l[0], r->amps.l[1], r->amps.l[2]);
     CHECK(r->ttl_min == p->circuit.cfg.deadman_min ||

@@ -46,7 +46,7 @@ static struct phase_choice choose(const struct phase_config *cfg,
 {
     struct phase_choice choice;
 
-    phase_choose(cfg, mem, &wish, false, now_ms, &choice);
+    phase_choose(cfg, mem, &wish, PAUSE_SENT, now_ms, &choice);
     return choice;
 }
 
@@ -232,18 +232,21 @@ static void pausing_before_three(void **state)
     phase_applied(&mem, amps(1, 13), 0);
     c = choose(&cfg, &mem, wish, t);
     expect("pause first", &c, 0, 0, BINDING_PHASE_DWELL, t + PAUSE_MS);
-    phase_choose(&cfg, &mem, &wish, true, t, &c);
+    phase_choose(&cfg, &mem, &wish, PAUSE_SEEN, t, &c);
     expect("idle before the pause does not count", &c, 0, 0, BINDING_PHASE_DWELL,
            t + PAUSE_MS);
 
-    phase_applied(&mem, amps(0, 0), t);
-    phase_applied(&mem, amps(0, 0), t + 10); /* sent again: the pause began at t */
+    phase_applied(&mem, amps(0, 0), t - 10);
+    phase_applied(&mem, amps(0, 0), t); /* again: the first may have been lost */
     c = choose(&cfg, &mem, wish, t + PAUSE_MS - 1);
     expect("not yet", &c, 0, 0, BINDING_PHASE_DWELL, t + PAUSE_MS);
     c = choose(&cfg, &mem, power(2000, AUTO), t + 20);
     expect("back to one at once", &c, 1, 8, BINDING_POWER, NEVER);
-    phase_choose(&cfg, &mem, &wish, true, t + 20, &c);
+    phase_choose(&cfg, &mem, &wish, PAUSE_SEEN, t + 20, &c);
     expect("idle ends the pause", &c, 3, 10, BINDING_POWER, NEVER);
+    phase_choose(&cfg, &mem, &wish, PAUSE_UNSURE, t + PAUSE_MS, &c);
+    expect("but not of a pause that may not have arrived", &c, 0, 0, BINDING_PHASE_DWELL,
+           t + 2 * PAUSE_MS);
     c = choose(&cfg, &mem, wish, t + PAUSE_MS);
     expect("so does time", &c, 3, 10, BINDING_POWER, NEVER);
 
@@ -271,7 +274,7 @@ static void pausing_before_one_at_6_a(void **state)
     phase_applied(&mem, amps(0, 0), t);
     c = choose(&cfg, &mem, wish, t + PAUSE_MS - 1);
     expect("not yet", &c, 0, 0, BINDING_PHASE_DWELL, t + PAUSE_MS);
-    phase_choose(&cfg, &mem, &wish, true, t + 20, &c);
+    phase_choose(&cfg, &mem, &wish, PAUSE_SEEN, t + 20, &c);
     expect("idle ends the pause", &c, 1, 6, BINDING_POWER, NEVER);
     c = choose(&cfg, &mem, wish, t + PAUSE_MS);
     expect("so does time", &c, 1, 6, BINDING_POWER, NEVER);
@@ -585,7 +588,7 @@ static void random_history(uint32_t seed)
         now += below(120 * 1000);
         if (below(3) == 0)
             wish = random_wish();
-        phase_choose(&cfg, &mem, &wish, idle, now, &c);
+        phase_choose(&cfg, &mem, &wish, idle ? PAUSE_SEEN : PAUSE_SENT, now, &c);
         if (!keeps(&wish, c.target))
             fail_msg("seed %u step %u: the limit is not kept", seed, step);
         if (c.again_at_ms <= now)
