@@ -129,6 +129,8 @@ static enum err place_unit(struct sync *s, struct unit *u, const struct easee_re
     u->remembered = false;
     if (known)
         return ERR_OK;
+    if (!same_place(&before, &u->where))
+        circuit_moved(&u->circuit);
     if (!taken(s, u)) {
         sync_unit_found(s, u, now_ms);
         return ERR_OK;
@@ -173,6 +175,22 @@ static enum err place_units(struct sync *s, const struct job *job,
     return own;
 }
 
+/* Nothing will change soon. */
+static bool is_final(enum err err)
+{
+    return err == ERR_SITE_UNKNOWN || err == ERR_CIRCUIT_UNKNOWN ||
+           err == ERR_NOT_FOUND || err == ERR_FORBIDDEN || err == ERR_BAD_REQUEST;
+}
+
+/* A remembered circuit goes on until an answer says that it is not there, or its
+ * setpoints do: that the question itself is refused, as the one for the state is since
+ * 2026-09-01 (easee-api 10), tells nothing of it. */
+static bool is_lost(const struct unit *u, enum err err)
+{
+    return err == ERR_SITE_UNKNOWN || err == ERR_CIRCUIT_UNKNOWN ||
+           !(u->remembered && u->circuit.found);
+}
+
 void sync_lookup_done(struct sync *s, const struct job *job, const struct easee_reply *r,
                       uint64_t now_ms)
 {
@@ -196,14 +214,15 @@ void sync_lookup_done(struct sync *s, const struct job *job, const struct easee_
         budget_throttled(&s->budgets->of[lookup_class(u)], r->retry_after_s, now_ms);
     for (unsigned i = 0; i < s->lookup_failures && delay < LOOKUP_LAST_MS; i++)
         delay *= 2;
-    if (err == ERR_SITE_UNKNOWN || err == ERR_CIRCUIT_UNKNOWN || err == ERR_NOT_FOUND ||
-        err == ERR_FORBIDDEN || err == ERR_BAD_REQUEST) {
-        u->remembered = false;
-        circuit_lost(&u->circuit, err == ERR_NOT_FOUND ? ERR_SITE_UNKNOWN : err);
-        log_error("circuit=%s %s: %s", sync_name(u), err_text(err), err_remedy(err));
-        delay = LOOKUP_UNKNOWN_MS;
-    } else {
+    if (!is_final(err)) {
         s->lookup_failures++;
+    } else {
+        delay = LOOKUP_UNKNOWN_MS;
+        if (is_lost(u, err)) {
+            u->remembered = false;
+            circuit_lost(&u->circuit, err == ERR_NOT_FOUND ? ERR_SITE_UNKNOWN : err);
+            log_error("circuit=%s %s: %s", sync_name(u), err_text(err), err_remedy(err));
+        }
     }
     u->lookup_at_ms = now_ms + earlier(delay, LOOKUP_UNKNOWN_MS);
 }

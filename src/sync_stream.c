@@ -126,15 +126,20 @@ void sync_take_stream(struct sync *s, uint64_t now_ms)
         if (s->stream_token != 0)
             stream_set_token(s->stream, NULL);
         s->stream_token = 0;
+        s->stream_retry_at_ms = NEVER;
         return;
     }
     if (s->token_generation == 0 || (s->stream_token == s->token_generation && !again))
         return;
     if (s->stream_token == 0) { /* a crash loop must not hammer the hub */
         struct budget *connects = &s->budgets->of[BUDGET_STREAM];
+        uint64_t wait = budget_wait_ms(connects, now_ms, false);
 
-        if (budget_wait_ms(connects, now_ms, false) > 0)
+        if (wait > 0) {
+            if (again)
+                s->stream_retry_at_ms = now_ms + wait;
             return;
+        }
         budget_take(connects, now_ms);
     }
     s->stream_token = s->token_generation;
