@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: MIT
 """A cloud that misbehaves: the newest wish arrives in the end, nobody is called in a loop, and
 Modbus clients never notice.  More of it is in 63_faults_cloud.py."""
+import random
 import threading
 import time
 
+import faulty
 import harness
 from harness import SETTINGS, equal, quantile, until
 
@@ -53,10 +55,12 @@ def most_in_any_window(times_ms, window_s):
                 for i, start in enumerate(times)), default=0)
 
 
-def check_windows(sim, limits):
+def check_windows(sim, limits, slack_s=0):
+    """No window holds more than LIMITS, of each window but SLACK_S: so much later than another
+    may a call arrive."""
     for path, method, calls, window_s in limits:
         times = [e["t_ms"] for e in sim.ledger(method, path)]
-        most = most_in_any_window(times, window_s)
+        most = most_in_any_window(times, window_s - slack_s)
         assert most <= calls, f"{most} calls of {method} *{path} in {window_s} s, not {calls}"
 
 
@@ -159,6 +163,111 @@ def answer_is(kind):
 
 for bad in (answer_is(k) for k in ("html", "truncate", "reset", "redirect", "huge")):
     globals()[bad.__name__] = bad
+
+
+# ---- hours: time passes faster for gateway and cloud, Modbus clients live in ours ----
+
+SPEED = 60
+SLACK_S = 2  # 33 ms of ours
+HECTIC = [*OWN, (SETTINGS, "POST", 40, 600), ("/circuits/", "GET", 60, 300),
+          (LOGIN, "POST", 1, 60), (REFRESH, "POST", 1, 60)]
+
+
+def faster(bench, **changes):
+    """(clock, sim, gateway), with CHANGES to the cloud before the gateway starts."""
+    clock = faulty.Clock(bench, SPEED)
+    sim = bench.sim(prefix=clock.prefix)
+    sim.set(**changes)
+    return clock, sim, bench.gateway(sim, env=clock.env)
+
+
+def until_passed(clock, seconds):
+    until(lambda: clock.passed_s() >= seconds, f"{seconds} s", seconds / SPEED + 60)
+
+
+def test_an_hour_of_hectic_writing(bench):
+    """Wishes as fast as one after the other can be written, most of them random, some urgent:
+    budgets are kept in every window of the ledger, the cloud never refuses, and in the end the
+    last wish is in force."""
+    clock, sim, gateway = faster(bench)
+    client = gateway.client()
+    poller = Poller(gateway.client())
+    chance = random.Random(1)
+    writes = 0
+    while clock.passed_s() < 3600:
+        client.write_one(7215, chance.random() < 0.1)
+        client.power(chance.choice((1000, 3000, 4200, 5600, 7400, 9000, 11000)))
+        writes += 1
+        time.sleep(chance.random() * 0.02)  # a hectic second
+    client.write_one(7215, 0)
+    client.power(4900)
+    until(lambda: sim.currents() == [7, 7, 7], lambda: f"7/7/7: {client.setpoint()}",
+          1200 / SPEED + 60)
+    poller.finish("an hour is written through")
+    for whose, seconds in (("gateway", client.u32(7400)), ("cloud", sim.ledger()[-1]["t_ms"] / 1000)):
+        assert 0.95 < seconds / clock.passed_s() < 1.05, f"{seconds} s passed for the {whose}"
+    sent = sim.setpoints()
+    entries = sim.ledger()
+    harness.note(f"an hour: {writes} wishes, {len(sent)} setpoints, {len(entries)} calls, "
+                 f"{len(sim.ledger('POST', LOGIN))} logins, "
+                 f"{len(sim.ledger('POST', REFRESH))} refreshes")
+    assert len(sent) > 100, "the gateway follows while it may"
+    equal([e for e in entries if e["status"] in (401, 403, 429)], [], "calls that are refused")
+    check_windows(sim, HECTIC, SLACK_S)
+    check_windows(sim, PUBLISHED)
+
+
+def ten_minutes(what, limit_s, token_s=400, **fault):
+    """A test: the cloud answers only FAULT for ten minutes, in which a token that lives TOKEN_S has
+    to be renewed and the wish changes all the time; LIMIT_S after that the newest wish is in
+    force."""
+    def test(bench):
+        clock, sim, gateway = faster(bench, access_s=token_s)
+        client = gateway.client()
+        client.power(7400)
+        until(lambda: sim.currents() == [10, 10, 10], "10/10/10 before the failure")
+        until(lambda: client.u16(7301) >= harness.STAGE_CONFIRMED, "confirmed")
+        sim.fault(count=-1, **fault)
+        began, mark = clock.passed_s(), len(sim.ledger())
+        poller = Poller(gateway.client())
+        for i in range(60):
+            client.power(4200 + 700 * (i % 10))
+            until_passed(clock, began + 10 * i)
+        client.power(4900)
+        until_passed(clock, began + 600)
+        equal(sim.currents(), [10, 10, 10], "currents during the failure")
+        failed = sim.ledger()[mark:]
+        sim.heal()
+        healed = clock.passed_s()
+        until(lambda: sim.currents() == [7, 7, 7],
+              lambda: f"7/7/7 after the failure: {client.setpoint()}", limit_s / SPEED + 20)
+        took = clock.passed_s() - healed
+        until(lambda: client.u16(7301) >= harness.STAGE_CONFIRMED, "confirmed")
+        poller.finish(what)
+        logins = [e["t_ms"] for e in failed if LOGIN in e["path"]]
+        refreshes = [e["t_ms"] for e in failed if REFRESH in e["path"]]
+        harness.note(f"{what} for ten minutes: {len(failed)} calls, {len(logins)} logins, "
+                     f"{len(refreshes)} refreshes; the newest wish {took:.0f} s later")
+        assert took <= limit_s, f"{took:.0f} s, not {limit_s}"
+        # The first comes at once, the next after 1, 2 and 4 minutes, with jitter.
+        waits = [b - a for a, b in zip(logins, logins[1:])]
+        assert len(logins) <= 4 and len(refreshes) <= 4, "a login loop"
+        assert all(b > 1.5 * a for a, b in zip(waits, waits[1:])), f"waits of {waits} ms"
+        assert len(failed) < 60, f"{len(failed)} calls to a cloud that fails"
+        equal(sim.setpoints()[-1]["dynamicCircuitCurrentP1"], 7, "the last setpoint")
+        check_windows(sim, HECTIC, SLACK_S)
+
+    test.__name__ = f"test_ten_minutes_of_{what.replace(' ', '_')}"
+    return test
+
+
+for outage in (ten_minutes("429", 300, 3600, status=429, kind="status"),
+               # twice for the token: the cloud is left alone for an hour
+               ten_minutes("429 to the token", 3700, status=429, kind="status"),
+               ten_minutes("401", 600, status=401, kind="status"),
+               ten_minutes("500", 600, status=500, kind="status"),
+               ten_minutes("silence", 600, kind="silent")):
+    globals()[outage.__name__] = outage
 
 
 if __name__ == "__main__":

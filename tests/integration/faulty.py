@@ -66,24 +66,32 @@ subjectAltName = {names}
 # ---- clocks ----
 
 class Clock:
-    """The wall clock and the suspended time of programs started with `env`."""
+    """The wall clock and the suspended time of programs started with `env`, or with `prefix`
+    before them; for all of them time passes SPEED times as fast."""
 
-    def __init__(self, bench):
+    def __init__(self, bench, speed=1):
         if harness.SANITIZED:
             raise Skip("clocks are replaced in the plain build only")
         here = os.path.dirname(os.path.abspath(__file__))
         library = os.path.join(bench.folder, "clock.so")
         bench.run("cc", "-shared", "-fPIC", "-o", library, os.path.join(here, "clock.c"), "-ldl")
-        path = bench.write("clock", "\0" * 16)
+        path = bench.write("clock", "\0" * 32)
         with open(path, "r+b") as f:
-            self.ahead = mmap.mmap(f.fileno(), 16)
+            self.hands = mmap.mmap(f.fileno(), 32)
+        self.speed, self.since_ns = speed, time.monotonic_ns()
+        self.hands[16:] = struct.pack("=qq", speed, self.since_ns)
         self.env = {"LD_PRELOAD": library, "EVECC_TEST_CLOCK": path}
+        self.prefix = ["env", *(f"{name}={value}" for name, value in self.env.items())]
+
+    def passed_s(self):
+        """Seconds that passed for the programs since the clock was made."""
+        return (time.monotonic_ns() - self.since_ns) / 1e9 * self.speed
 
     def set(self, wall_s=None, suspended_s=None):
         """How far ahead the wall clock is of the true one; how long the machine has slept."""
         for at, value in ((0, wall_s), (8, suspended_s)):
             if value is not None:
-                self.ahead[at:at + 8] = struct.pack("=q", int(value))
+                self.hands[at:at + 8] = struct.pack("=q", int(value))
 
     def show(self, unix_s):
         """The wall clock shows UNIX_S."""
