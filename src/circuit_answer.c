@@ -4,6 +4,8 @@
  * and what the charger reports by itself; when nothing comes, or something else does. */
 #include "circuit_parts.h"
 
+#include "evecc/backoff.h"
+
 enum {
     READBACK_LIVE_MS = 6 * SECONDS, /* the stream brings the verdict earlier */
     TICKS_APART = 20 * 1000 * 1000, /* 2 s in ticks of 100 ns */
@@ -164,23 +166,9 @@ uint64_t circuit_answer_wake(const struct circuit *c)
 
 /* ---- the cloud ---- */
 
-static uint32_t next_random(struct circuit *c)
+static uint64_t wait_ms(struct circuit *c, unsigned failures)
 {
-    c->random ^= c->random << 13;
-    c->random ^= c->random >> 17;
-    c->random ^= c->random << 5;
-    return c->random;
-}
-
-/* Exponential back-off after FAILURES in a row, 75 to 125 %. */
-static uint64_t backoff_ms(struct circuit *c, unsigned failures)
-{
-    uint64_t ms = BACKOFF_FIRST_MS;
-
-    for (unsigned i = 1; i < failures && ms < BACKOFF_LAST_MS; i++)
-        ms *= 2;
-    ms = earlier(ms, BACKOFF_LAST_MS);
-    return ms * (75 + next_random(c) % 51) / 100;
+    return backoff_ms(BACKOFF_FIRST_MS, BACKOFF_LAST_MS, failures, &c->random);
 }
 
 static void refused(struct circuit *c, enum err err, uint64_t now_ms)
@@ -192,7 +180,7 @@ static void refused(struct circuit *c, enum err err, uint64_t now_ms)
     if (c->refusals < UINT8_MAX)
         c->refusals++;
     c->insist_at_ms =
-        err == ERR_REJECTED ? now_ms + backoff_ms(c, c->refusals) : c->refused_until_ms;
+        err == ERR_REJECTED ? now_ms + wait_ms(c, c->refusals) : c->refused_until_ms;
     if (err == ERR_FORBIDDEN)
         c->retry_at_ms = c->refused_until_ms;
     if (err == ERR_NOT_FOUND) /* to be looked up again */
@@ -238,7 +226,7 @@ static void set_failed(struct circuit *c, struct budgets *b, const struct outcom
         break;
     }
     c->failures++;
-    c->retry_at_ms = now_ms + backoff_ms(c, c->failures);
+    c->retry_at_ms = now_ms + wait_ms(c, c->failures);
     if (o->http_status == 502 || o->http_status == 503)
         c->retry_at_ms = later(c->retry_at_ms, now_ms + UNAVAILABLE_MS);
 }

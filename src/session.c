@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "evecc/session.h"
 
-#include "evecc/instant.h"
+#include "evecc/backoff.h"
 
 #include <string.h>
 
@@ -17,13 +17,9 @@ enum {
     LIFE_MAX_S = 604800
 };
 
-/* xorshift32: enough to keep installations from acting in step. */
 static uint32_t draw(struct session *s, uint32_t below)
 {
-    s->random ^= s->random << 13;
-    s->random ^= s->random >> 17;
-    s->random ^= s->random << 5;
-    return s->random % below;
+    return backoff_random(&s->random) % below;
 }
 
 /* LEAST_MS doubled STEP times, at most MOST_MS. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "evecc/signalr.h"
 
-#include "evecc/instant.h"
+#include "evecc/backoff.h"
 #include "json.h"
 
 #include <string.h>
@@ -258,14 +258,7 @@ enum err signalr_negotiated(const char *body, size_t len, struct signalr_negotia
 
 static uint64_t retry_ms(struct hub *h)
 {
-    uint64_t ms = RETRY_FIRST_MS;
-
-    for (unsigned i = 1; i < h->failures && ms < RETRY_LAST_MS; i++)
-        ms *= 2;
-    h->random ^= h->random << 13;
-    h->random ^= h->random >> 17;
-    h->random ^= h->random << 5;
-    return earlier(ms, RETRY_LAST_MS) * (75 + h->random % 51) / 100;
+    return backoff_ms(RETRY_FIRST_MS, RETRY_LAST_MS, h->failures, &h->random);
 }
 
 void hub_init(struct hub *h, uint32_t seed)
