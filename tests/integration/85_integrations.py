@@ -224,13 +224,17 @@ def test_node_red(bench):
               value_of(row, client.read(int(row["address"]), words_of(row))), name)
 
 
-def test_iobroker(bench):
-    """Every register with its type, and read in the blocks that the adapter makes."""
+def iobroker_rows():
+    with open(path("iobroker.csv"), newline="") as f:
+        return list(csv.DictReader(f, delimiter=";"))
+
+
+def test_iobroker_file(_):
+    """Every register with its type."""
     rows = register_map()
     types = {"u16": "uint16be", "i16": "int16be", "u32": "uint32be", "u64": "uint64be",
              "text": "string"}
-    with open(path("iobroker.csv"), newline="") as f:
-        imported = list(csv.DictReader(f, delimiter=";"))
+    imported = iobroker_rows()
     equal([int(i["_address"]) for i in imported], list(rows), "addresses")
     for i in imported:
         row = rows[int(i["_address"])]
@@ -240,17 +244,51 @@ def test_iobroker(bench):
         equal(i["role"], "level" if is_writable(row) else "value", i)
         assert None not in i and None not in i.values(), i
 
-    _, _, client = start(bench)
-    blocks = []
-    for i in (i for i in imported if i["poll"] == "true"):
-        first, last = int(i["_address"]), int(i["_address"]) + int(i["len"])
-        if blocks and first - blocks[-1][1] <= 10 and last - blocks[-1][0] <= 100:
-            blocks[-1][1] = last
-        else:
-            blocks.append([first, last])
-    assert len(blocks) < 10, blocks
-    for first, last in blocks:
-        client.read(first, last - first)
+
+def shown_by_iobroker(imported, client):
+    """What its states have to be, by id: of registers that are constant or a wish."""
+    shown = {}
+    for i in imported:
+        address, count = int(i["_address"]), int(i["len"])
+        if i["poll"] != "true" or not 7200 <= address < 7320:
+            continue
+        words = client.read(address, count)
+        number = sum(word << 16 * n for n, word in enumerate(reversed(words)))
+        shown[f"holdingRegisters.{address}_{i['name']}"] = round(number * float(i["factor"]), 2)
+    return shown
+
+
+def test_iobroker(bench):
+    """The adapter's own code, with the file as its settings page imports it: every register that
+    is polled becomes a state, the values are right, and states that are written arrive."""
+    node = harness.node_with("@iobroker/modbus")
+    sim, gateway, client = harness.settled(bench)
+    imported = iobroker_rows()
+    marks = {"true": True, "false": False}
+    registers = bench.write("iobroker.json", json.dumps(
+        [{name: marks.get(value, value) for name, value in i.items()} for i in imported]))
+    adapter = harness.Program([node, os.path.join(HERE, "iobroker.js"), str(gateway.port),
+                               registers, "holdingRegisters.7202_power_limit=7400",
+                               "holdingRegisters.7204_current_limit=8"],
+                              os.path.join(bench.folder, "iobroker.log"))
+    bench.stack.callback(adapter.process.wait)
+    bench.stack.callback(adapter.process.kill)
+
+    def states():
+        assert adapter.alive(), adapter.log()
+        lines = [json.loads(line) for line in adapter.log().splitlines(True) if line[-1] == "\n"]
+        equal([line for line in lines if "id" not in line], [], "what it complains of")
+        return {line["id"]: line["value"] for line in lines}
+
+    until(lambda: sim.currents() == [8] * 3, lambda: f"8 A: {client.setpoint()}, {adapter.log()}")
+    until(lambda: client.u16(7301) >= harness.STAGE_CONFIRMED, "confirmed")
+    equal(client.u32(7202), 7400, "power limit")
+    until(lambda: shown_by_iobroker(imported, client).items() <= states().items(),
+          lambda: f"{set(shown_by_iobroker(imported, client).items()) - set(states().items())}")
+    polled = {f"holdingRegisters.{i['_address']}_{i['name']}" for i in imported
+              if i["poll"] == "true"}
+    equal(polled - states().keys(), set(), "registers without a state")
+    harness.note(f"ioBroker: {len(polled)} registers")
 
 
 # What the conversions and operators of structured text mean for Python.
