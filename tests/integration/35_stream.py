@@ -8,13 +8,14 @@ import time
 import urllib.request
 
 import harness
+from faulty import Clock
 from harness import PASSWORD, SERIAL, SETTINGS, USER, equal, note, until
 
 HUB = "/hubs/chargers"
 OBSERVATIONS = "/observations"
 LOGIN, REFRESH = "/api/accounts/login", "/api/accounts/refresh_token"
 
-POLLING, STREAMING = 2, 3  # register 7130
+POLLING, STREAMING, STALE = 2, 3, 4  # register 7130
 NONE, WAITING, SENT, ACCEPTED, CONFIRMED, EFFECTIVE = range(6)  # register 7301
 REFUSED, TIMED_OUT, SUPERSEDED = range(6, 9)
 REJECTED = 42  # register 7303
@@ -364,6 +365,58 @@ def test_zombie(bench):
     sim.set(hub={"silent": False})
     until(lambda: client.u16(7130) == STREAMING, "streaming", 80)
     until_stage(client, EFFECTIVE)
+
+
+def test_silent_for_twenty_minutes(bench):
+    """The hub is heard but tells nothing of the charger: that is shown as stale, it is asked for
+    again and read once by REST.  The gateway's clock runs faster."""
+    clock = Clock(bench)
+    sim, client = start(bench, env=clock.env)
+    client.power(7400)
+    until_stage(client, EFFECTIVE)
+    until_drawn(sim, client, [10, 10, 10])
+    polls, ahead_s = len(sim.ledger("GET", OBSERVATIONS)), 0
+    sim.set(hub={"no_data": True, "unknown_targets": True}, speed=20)
+
+    def messages(direction):
+        return sim.call("GET", "/sim/state")["hub"]["connections"][0]["messages_" + direction]
+
+    def later(seconds):
+        """The hub has said something meanwhile, as it does by itself in that time."""
+        nonlocal ahead_s
+        said, ahead_s = messages("out"), ahead_s + seconds
+        sim.set(charger=SERIAL, car={"wants_a": 7 + ahead_s // seconds % 2})
+        until(lambda: messages("out") > said, "the hub is heard")
+        time.sleep(0.05)  # until the gateway has heard it, too
+        clock.set(suspended_s=ahead_s)
+        client.write_one(7214, ahead_s)  # it looks at the clock when there is something to do
+
+    while ahead_s < 1160:
+        later(20)
+    equal(client.u16(7130), STREAMING, "connection after 19 minutes")
+    equal((client.u32(GAPS), len(sim.ledger("GET", OBSERVATIONS))), (0, polls), "gaps, polls")
+
+    sim.fault(method="GET", path=OBSERVATIONS, kind="slow", delay_ms=3000)
+    said = messages("out")
+    while ahead_s < 1300 and client.u16(7130) != STALE:
+        later(20)
+        time.sleep(0.2)
+    note(f"stale after {ahead_s} s; ages {client.read(7132, 3)}")
+    equal(client.u16(7130), STALE, "connection")
+    assert all(age >= 1190 for age in client.read(7132, 3)), client.read(7132, 3)
+    until(lambda: client.u32(GAPS) == 1, "a gap is counted")
+    until(lambda: messages("out") > said + 40, "all is sent again, as after a subscription")
+    until(lambda: client.u16(7130) == STREAMING, "no longer stale")
+    assert client.u16(7132) < 60, f"age of the power: {client.u16(7132)} s"
+    equal(len(sim.ledger("GET", OBSERVATIONS)), polls + 1, "polls")
+
+    sim.set(hub={"no_data": False, "unknown_targets": False}, speed=1)
+    sim.set(charger=SERIAL, car={"wants_a": 16})
+    client.power(5600)
+    until_stage(client, EFFECTIVE)
+    until_drawn(sim, client, [8, 8, 8])
+    equal((client.u32(GAPS), client.u32(STREAM_CONNECTS), len(sim.ledger("GET", OBSERVATIONS))),
+          (1, 1, polls + 1), "gaps, connects, polls")
 
 
 def test_refused_subscription(bench):
