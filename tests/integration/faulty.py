@@ -101,7 +101,7 @@ class Clock:
 # ---- name servers ----
 
 class Names:
-    """A name server; `mode` is what it does: an IPv4 address to give, "silent", "nxdomain"."""
+    """A name server; `mode` is what it does: an address to give, "silent", "nxdomain"."""
 
     def __init__(self, bench):
         need_root("a name server of our own")
@@ -129,8 +129,10 @@ class Names:
         if self.mode == "silent":
             return
         code, found = (3, b"") if self.mode == "nxdomain" else (0, b"")
-        if code == 0 and kind == 1:
-            found = struct.pack(">HHHIH", 0xC00C, 1, 1, 0, 4) + socket.inet_aton(self.mode)
+        v6 = ":" in self.mode
+        if code == 0 and kind == (28 if v6 else 1):
+            address = socket.inet_pton(socket.AF_INET6 if v6 else socket.AF_INET, self.mode)
+            found = struct.pack(">HHHIH", 0xC00C, kind, 1, 0, len(address)) + address
         with contextlib.suppress(OSError):
             counts = struct.pack(">HHHHH", 0x8180 | code, 1, bool(found), 0, 0)
             self.socket.sendto(query[:2] + counts + question + found, client)
@@ -145,17 +147,42 @@ class Line:
 
     def __init__(self, bench, port):
         self.port, self.answer, self.request, self.connections = port, None, None, 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        bench.stack.callback(self.listener.close)
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.address = ("127.0.0.1", harness.free_port())
+        self.url = "http://%s:%d" % self.address
+        self.held = contextlib.ExitStack()
+        bench.stack.push(lambda *_: self.held.close())
+        self.serve()
 
     def serve(self):
+        listener = self.held.enter_context(socket.create_server(self.address))
+        self.held.callback(listener.shutdown, socket.SHUT_RDWR)  # wakes who waits for it
+        threading.Thread(target=self.accept, args=(listener,), daemon=True).start()
+
+    def accept(self, listener):
         with contextlib.suppress(OSError):
             while True:
-                client = self.listener.accept()[0]
+                client = listener.accept()[0]
                 self.connections += 1
                 threading.Thread(target=self.carry, args=(client,), daemon=True).start()
+
+    def cut(self, hole):
+        """What is connected ends with its next request.  New connections are refused or, with HOLE,
+        not answered: the queue of a listener that accepts nobody is full."""
+        self.request = "drop"
+        self.held.close()
+        if hole:
+            self.held.enter_context(socket.create_server(self.address, backlog=0))
+            for _ in range(4):
+                filler = self.held.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex(self.address)
+
+    def mend(self):
+        """The line is good again."""
+        if self.request == "drop":
+            self.held.close()
+            self.serve()
+        self.answer = self.request = None
 
     def carry(self, client):
         with contextlib.suppress(OSError), client, \
