@@ -3,8 +3,10 @@
  *
  * The thread waits in libwebsockets' loop, which cannot be waited for together with
  * libcurl's; it owns the socket, the splitter and the hub policy, and posts what it
- * understood to the sync thread through one bounded mailbox.  When that overflows the
- * oldest are lost, and STREAM_GAP says so. */
+ * understood to the sync thread through one bounded mailbox.  While that is full the
+ * socket is not read; a connection that has to wait longer than its buffers last is
+ * closed, and the next one begins with a replay.  Only news of the connection itself
+ * finds no room: it takes the place of the newest message, and STREAM_GAP says so. */
 #ifndef EVECC_STREAM_H
 #define EVECC_STREAM_H
 
@@ -27,7 +29,7 @@ enum stream_event_kind {
     STREAM_REJECTED, /* the token was not accepted: give another with stream_set_token()
                       */
     STREAM_MESSAGE,  /* an observation or a verdict */
-    STREAM_GAP       /* messages were lost: read once by REST */
+    STREAM_GAP       /* a message was lost: subscribing again replays the state */
 };
 
 struct stream_event {
