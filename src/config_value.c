@@ -171,13 +171,19 @@ static bool to_address(struct value *v)
     return config_address(v->text, &a) ? to_text(v) : wrong(v, "not an IP address");
 }
 
-static bool is_loopback(const char *host)
+bool config_is_loopback(const char *host)
 {
+    char text[INET6_ADDRSTRLEN];
+    bool bracket = host[0] == '[';
+    size_t len = strcspn(host + bracket, "]");
     struct in6_addr a;
 
     if (!strcasecmp(host, "localhost"))
         return true;
-    if (!config_address(host, &a))
+    if (len >= sizeof text)
+        return false;
+    snprintf(text, len + 1, "%s", host + bracket);
+    if (!config_address(text, &a))
         return false;
     return IN6_IS_ADDR_LOOPBACK(&a) || (IN6_IS_ADDR_V4MAPPED(&a) && a.s6_addr[12] == 127);
 }
@@ -230,7 +236,7 @@ static bool to_url(struct value *v)
         return wrong(v, "host or port malformed");
     if (!config_only(p, "/-._~"))
         return wrong(v, "a query, a fragment or a character that a path may not have");
-    if (plain && !is_loopback(host))
+    if (plain && !config_is_loopback(host))
         return wrong(v, "plain http to another machine");
     if (len >= v->size)
         return wrong(v, "too long");

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "evecc/easee.h"
 
+#include "evecc/config.h"
 #include "evecc/easee_msg.h"
 
-#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <limits.h>
 #include <signal.h>
@@ -148,14 +148,6 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 
 /* ---- start and end ---- */
 
-bool easee_is_loopback(const char *host)
-{
-    struct in_addr v4;
-
-    return strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
-           (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
-}
-
 static bool url_has(CURLU *u, CURLUPart part)
 {
     char *text = NULL;
@@ -174,7 +166,7 @@ static bool url_is_safe(const char *url)
                 curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
                 curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
                 (strcmp(scheme, "https") == 0 ||
-                 (strcmp(scheme, "http") == 0 && easee_is_loopback(host))) &&
+                 (strcmp(scheme, "http") == 0 && config_is_loopback(host))) &&
                 !url_has(u, CURLUPART_USER) && !url_has(u, CURLUPART_PASSWORD) &&
                 !url_has(u, CURLUPART_QUERY) && !url_has(u, CURLUPART_FRAGMENT);
 

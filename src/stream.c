@@ -6,6 +6,7 @@
  * the mailbox and the orders, which stand under one lock. */
 #include "evecc/stream.h"
 
+#include "evecc/config.h"
 #include "evecc/easee.h"
 #include "evecc/easee_msg.h"
 #include "evecc/sys.h"
@@ -181,7 +182,7 @@ static bool parse_target(const char *url, struct target *ret)
     if (good) {
         t.tls = strcmp(scheme, "https") == 0;
         t.port = (uint16_t)strtoul(port, NULL, 10);
-        good = t.tls || (strcmp(scheme, "http") == 0 && easee_is_loopback(t.host));
+        good = t.tls || (strcmp(scheme, "http") == 0 && config_is_loopback(t.host));
         len = strlen(t.path);
         if (take_part(u, CURLUPART_QUERY, 0, query, sizeof query))
             good = good && (size_t)snprintf(t.path + len, sizeof t.path - len, "?%s",

@@ -122,4 +122,7 @@ struct config_option {
 /* The table in its order; RET_COUNT options.  Static storage. */
 const struct config_option *config_options(size_t *ret_count);
 
+/* HOST, as it stands in a URL, is this machine: secrets may go there without TLS. */
+bool config_is_loopback(const char *host);
+
 #endif

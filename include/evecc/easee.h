@@ -58,9 +58,6 @@ struct easee_reply {
  * before any thread is started. */
 void easee_prepare_process(void);
 
-/* HOST, as it stands in a URL, is this machine: secrets may go there without TLS. */
-bool easee_is_loopback(const char *host);
-
 /* A client for OPT->api_url.  Returns owned, freed with easee_free().  ERR_CONFIG when
  * the URL is not https, or http to another host than loopback. */
 enum err easee_new(struct easee **ret, const struct easee_options *opt);
