@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The configuration file, and what the gateway says of it.  Signals, the end of the gateway and a port
-that is taken are F-02, F-03 and F-10 in 61_faults_machine.py."""
+"""The configuration file, and what the gateway says of it.  Signals, the end of the gateway and
+a port that is taken are F-02, F-03 and F-10 in 61_faults_machine.py."""
 import os
 import subprocess
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""TLS: a trusted cloud is used, whatever the environment says.  The others, which get neither a name
-nor a password, are F-22 in 62_faults_network.py."""
+"""TLS: a trusted cloud is used, whatever the environment says.  The others, which get neither a
+name nor a password, are F-22 in 62_faults_network.py."""
 import os
 
 import harness

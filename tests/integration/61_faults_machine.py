@@ -213,8 +213,8 @@ def fill(path):
             pass
 
 
-UNSAVED = ("writes are answered and reach the charger, the error is shown in 7440 and logged once a "
-           "minute at most")
+UNSAVED = ("writes are answered and reach the charger, the error is shown in 7440 and logged once "
+           "a minute at most")
 
 
 def unsaved(sim, gateway, client, *more_amps):
@@ -381,10 +381,10 @@ def crashed_in(gateway):
                 "nowhere")
 
 
-@FAULTS.test("F-11", f"the n-th allocation fails, for {len(NTHS)} values of n spread over start and "
-                     "the first setpoints",
-             "it does not start, or serves and controls; it crashes nowhere but in libiniparser and "
-             "in libcrypto, before it is ready")
+@FAULTS.test("F-11", f"the n-th allocation fails, for {len(NTHS)} values of n spread over start "
+                     "and the first setpoints",
+             "it does not start, or serves and controls; it crashes nowhere but in libiniparser "
+             "and in libcrypto, before it is ready")
 def test_f11(bench):
     if harness.SANITIZED:
         raise Skip("a sanitizer brings its own allocator")
@@ -481,7 +481,8 @@ def test_f13(bench):
 
 @FAULTS.test("F-14", "stopped for a minute (SIGSTOP), in which a wish with a validity of 10 s runs "
                      "out, then continued",
-             "connections survive, the expired wish is not sent, the fallback is; no burst of calls")
+             "connections survive, the expired wish is not sent, the fallback is; no burst of "
+             "calls")
 def test_f14(bench):
     sim, gateway, client = settled(bench)
     other = gateway.client()
@@ -600,8 +601,8 @@ FAULTS.elsewhere("F-41", "killed, and started again after the validity of its wi
                  "test_expired_wish_is_not_sent")
 
 
-@FAULTS.test("F-42", "ended and started again, as an upgrade does, under a client that writes all the "
-                     "time and connects again",
+@FAULTS.test("F-42", "ended and started again, as an upgrade does, under a client that writes all "
+                     "the time and connects again",
              "less than 2 s without an answer; the wish is there and control goes on")
 def test_f42(bench):
     sim, gateway, _ = settled(bench)

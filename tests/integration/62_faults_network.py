@@ -79,8 +79,10 @@ for length, patience in ((1, 30), (60, 90)):
         "the newest arrives; one login at most")(function)
 
 
-@FAULTS.test("F-18", "the cable is pulled while a setpoint leaves, and out for 15 s; a lower one meanwhile",
-             "the newer arrives; what TCP delivers of the older one's call later is set right at once")
+@FAULTS.test("F-18", "the cable is pulled while a setpoint leaves, and out for 15 s; a lower one "
+                     "meanwhile",
+             "the newer arrives; what TCP delivers of the older one's call later is set right at "
+             "once")
 def test_f18_on_its_way(bench):
     cable = Cable(bench)
     cable.plug()
@@ -112,10 +114,11 @@ def test_f18_on_its_way(bench):
         assert late[-1] - late[0] < 8, "not set right at once"
 
 
-@FAULTS.test("F-18", "the cable to the cloud is out for a day, a wish every 10 minutes: the gateway's clock "
-                     "runs faster",
-             "clients served; the newest wish arrives when the back-off of the token that expired, half "
-             "an hour, is over, and none of that day; one login at most")
+@FAULTS.test("F-18", "the cable to the cloud is out for a day, a wish every 10 minutes: the "
+                     "gateway's clock runs faster",
+             "clients served; the newest wish arrives when the back-off of the token that expired, "
+             "half an hour, is over, and none of that day but the first, whose call had left; one "
+             "login at most")
 def test_f18_day(bench):
     cable, clock = Cable(bench), Clock(bench)
     cable.plug()

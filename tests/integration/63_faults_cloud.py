@@ -61,10 +61,10 @@ for code, seconds in ((500, 60), (502, 90), (503, 90), (504, 60)):
     )(function)
 
 
-@FAULTS.test("F-24", "every call answers 503 for an hour, a wish every 30 s: the gateway's clock runs "
-                     "faster",
-             "two calls a minute at most, no login, errors counted in 7422; clients served; after it "
-             "the newest value and no other")
+@FAULTS.test("F-24", "every call answers 503 for an hour, a wish every 30 s: the gateway's clock "
+                     "runs faster",
+             "two calls a minute at most, no login, errors counted in 7422; clients served; after "
+             "it the newest value and no other")
 def test_f24_hour(bench):
     clock = Clock(bench)
     sim, _, client = settled(bench, env=clock.env)
@@ -77,8 +77,8 @@ def test_f24_hour(bench):
         throughout(lambda: client.u16(7000) == 0x4556, 0.15, "answers")
         made.append(len(sim.ledger()) - mark)
     most = max(later - sooner for sooner, later in zip(made, made[20:]))
-    note(f"{made[-1]} calls in the hour, {most} in ten minutes, {calls(sim, REFRESH)} of them for a "
-         f"token; {client.u32(7422)} in 7422")
+    note(f"{made[-1]} calls in the hour, {most} in ten minutes, {calls(sim, REFRESH)} of them for "
+         f"a token; {client.u32(7422)} in 7422")
     assert 10 < made[-1] <= 120 and most <= 20, made
     assert calls(sim, LOGIN) == 1 and calls(sim, REFRESH) <= 60, "login or refresh in a loop"
     until(lambda: client.u32(7422) >= calls(sim, SETTINGS) - 1, "cloud errors are counted")
