@@ -253,7 +253,7 @@ static enum phase_pause pause_of(const struct circuit *c)
     bool idle = c->chargers == 1 && c->confirmed_known &&
                 phase_count(c->confirmed) == 0 && t->state_at_ms != NEVER &&
                 c->confirmed_at_ms != NEVER && t->state_at_ms >= c->confirmed_at_ms &&
-                t->op_mode != 3 && t->op_mode != NA_U16;
+                t->op_mode != OP_MODE_CHARGING && t->op_mode != NA_U16;
 
     if (c->sent.unsure)
         return PAUSE_UNSURE;
@@ -268,7 +268,8 @@ static void take_over_phases(struct circuit *c)
 
     if (c->sent.known || !c->cfg.phase.may_switch)
         return;
-    c->sent.phases.phases = t->op_mode == 3 && t->phases_in_use == PHASES ? PHASES : 0;
+    c->sent.phases.phases =
+        t->op_mode == OP_MODE_CHARGING && t->phases_in_use == PHASES ? PHASES : 0;
     c->sent.phases.last_phases = c->sent.phases.phases;
 }
 

@@ -26,7 +26,8 @@ static struct telemetry all_chargers(const struct circuit *c)
 
         if (count) {
             t.cars_connected = (uint16_t)(t.cars_connected + (o->vehicle == 1));
-            t.cars_charging = (uint16_t)(t.cars_charging + (o->op_mode == 3));
+            t.cars_charging =
+                (uint16_t)(t.cars_charging + (o->op_mode == OP_MODE_CHARGING));
         }
         if (i == 0)
             continue;
@@ -40,7 +41,7 @@ static struct telemetry all_chargers(const struct circuit *c)
         if (o->power_at_ms == NEVER ||
             (t.power_at_ms != NEVER && o->power_at_ms < t.power_at_ms))
             t.power_at_ms = o->power_at_ms;
-        if (o->op_mode == 3 && t.op_mode != 3) {
+        if (o->op_mode == OP_MODE_CHARGING && t.op_mode != OP_MODE_CHARGING) {
             t.op_mode = o->op_mode;
             t.phases_in_use = o->phases_in_use;
             t.phase_bits = o->phase_bits;
@@ -56,13 +57,14 @@ static uint32_t charger_faults(const struct charger *g)
     const struct telemetry *t = &g->telemetry;
     uint32_t faults = 0;
 
-    if (t->op_mode == 5 || t->no_current_reason == 56)
+    if (t->op_mode == OP_MODE_ERROR || t->no_current_reason == REASON_CHARGER_ERROR)
         faults |= FAULT_CHARGER_ERROR;
-    if (t->op_mode == 0 || t->online == 0)
+    if (t->op_mode == OP_MODE_OFFLINE || t->online == 0)
         faults |= FAULT_CHARGER_OFFLINE;
-    if (t->op_mode == 160)
+    if (t->op_mode == OP_MODE_OVER_CURRENT)
         faults |= FAULT_OVER_CURRENT;
-    if (t->no_current_reason == 7 || t->no_current_reason == 11 ||
+    if (t->no_current_reason == REASON_GRID_TYPE ||
+        t->no_current_reason == REASON_PHASE_NOT_CONNECTED ||
         (g->grid_type >= 30 && g->grid_type != NA_U16))
         faults |= FAULT_GRID;
     return faults;
@@ -149,7 +151,7 @@ static bool effective(const struct circuit *c)
         return false;
     if (phase_count(c->confirmed) == 0)
         return t->state_at_ms != NEVER && t->state_at_ms >= c->sent.at_ms &&
-               t->op_mode != 3;
+               t->op_mode != OP_MODE_CHARGING;
     if (t->limits_at_ms == NEVER || t->limits_at_ms < c->sent.at_ms ||
         t->effective_da == NA_U16 || t->effective_da > target_da)
         return false;

@@ -157,6 +157,7 @@ enum op_mode {
     OP_MODE_OVER_CURRENT = 160,
     OP_MODE_PEN_FAULT = 161
 };
+
 enum no_current_reason {
     REASON_GRID_TYPE = 7,
     REASON_PHASE_NOT_CONNECTED = 11,
