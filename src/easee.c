@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <time.h>
 
 /* Who asks: the cloud has blocked clients that could not be told apart (easee-api 1.1).
@@ -80,6 +81,20 @@ void easee_prepare_process(void)
 }
 
 /* ---- what libcurl calls ---- */
+
+/* What was not acknowledged when a call is given up is not to arrive: the kernel would
+ * repeat it for minutes after the socket was closed, and an old setpoint came after a
+ * newer one. */
+static int on_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+    const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+
+    (void)arg;
+    (void)purpose;
+    return setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0
+               ? CURL_SOCKOPT_OK
+               : CURL_SOCKOPT_ERROR;
+}
 
 /* Before every request, also when libcurl repeats one whose kept connection had died. */
 /* NOLINTNEXTLINE(readability-non-const-parameter): libcurl's type */
@@ -209,6 +224,7 @@ static bool set_up(struct call *c, const struct easee_options *opt)
             * (performance 5). */
            SET(CURLOPT_CAPATH, NULL) &&
            SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)EASEE_BODY_MAX) &&
+           SET(CURLOPT_SOCKOPTFUNCTION, on_socket) &&
            SET(CURLOPT_PREREQFUNCTION, on_request) && SET(CURLOPT_PREREQDATA, c) &&
            SET(CURLOPT_HEADERFUNCTION, on_header) && SET(CURLOPT_HEADERDATA, c) &&
            SET(CURLOPT_WRITEFUNCTION, on_body) && SET(CURLOPT_WRITEDATA, c);
