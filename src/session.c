@@ -9,6 +9,7 @@ enum {
     LOGIN_INTERVAL_MS = 60 * 1000,
     BACKOFF_MIN_MS = 60 * 1000,
     BACKOFF_MAX_MS = 30 * 60 * 1000,
+    UNREACHED_MAX_MS = 5 * 60 * 1000, /* nothing reached the cloud (reliability F-18) */
     REFUSED_MS = 3600 * 1000,
     BLOCK_MIN_MS = 3600 * 1000,
     BLOCK_MAX_MS = 24 * 3600 * 1000,
@@ -30,9 +31,9 @@ static uint64_t doubled(uint64_t least_ms, unsigned step, uint64_t most_ms)
 
 /* From the second step on the end is spread over the last tenth, so that the gateways of
  * a whole country do not come back in the same second after an outage. */
-static void back_off(struct session *s, unsigned step, uint64_t now_ms)
+static void back_off(struct session *s, unsigned step, uint64_t most_ms, uint64_t now_ms)
 {
-    uint64_t wait_ms = doubled(BACKOFF_MIN_MS, step, BACKOFF_MAX_MS);
+    uint64_t wait_ms = doubled(BACKOFF_MIN_MS, step, most_ms);
 
     wait_ms -= draw(s, (uint32_t)wait_ms / 10);
     s->not_before_ms = now_ms + later(wait_ms, BACKOFF_MIN_MS);
@@ -162,7 +163,9 @@ void session_failed(struct session *s, enum err err, int64_t retry_after_s,
     }
     if (err == ERR_BLOCKED || err == ERR_FORBIDDEN || s->throttled >= 2)
         block(s, now_ms);
-    back_off(s, s->failures, now_ms);
+    back_off(s, s->failures,
+             err == ERR_RESOLVE || err == ERR_CONNECT ? UNREACHED_MAX_MS : BACKOFF_MAX_MS,
+             now_ms);
     if (s->failures < UINT16_MAX)
         s->failures++;
     if (retry_after_s > 0)
@@ -183,7 +186,7 @@ void session_rejected(struct session *s, uint64_t now_ms)
         return;
     s->wanted = s->rejections == 1 ? SESSION_REFRESH : SESSION_LOGIN;
     if (s->rejections > 2)
-        back_off(s, s->rejections - 3u, now_ms);
+        back_off(s, s->rejections - 3u, BACKOFF_MAX_MS, now_ms);
 }
 
 void session_renew(struct session *s, uint64_t now_ms)

@@ -186,7 +186,10 @@ static void session_done(struct sync *s, const struct job *job,
     s->session_err = err;
     s->session_http = r->http_status;
     if (err != ERR_OK) {
-        session_failed(&s->session, err, r->retry_after_s, now_ms);
+        /* Timed out before there was a connection: the cloud has heard nothing. */
+        session_failed(&s->session,
+                       err == ERR_TIMEOUT && r->transmissions == 0 ? ERR_CONNECT : err,
+                       r->retry_after_s, now_ms);
         sync_note_error(s, what, err, r->http_status, detail, now_ms);
         return;
     }
@@ -265,7 +268,7 @@ static void count_reply(struct sync *s, const struct job *job,
                         const struct easee_reply *r, uint64_t now_ms)
 {
     s->counts.calls += r->transmissions;
-    if (r->err != ERR_OK || r->http_status >= 300)
+    if (r->err != ERR_PARSE && (r->err != ERR_OK || r->http_status >= 300))
         s->counts.errors++;
     if (r->http_status == 429)
         s->counts.throttled++;

@@ -7,7 +7,8 @@
  * Invariants (easee-api 1.2, 1.3, 8.3)
  *   - at most one login or refresh is out at a time, and none within 60 s of the last
  *     login or the last new token;
- *   - a 401 leads to one refresh, then one login, then back-off: 60 s doubling to 30 min;
+ *   - a 401 leads to one refresh, then one login, then back-off: 60 s doubling to 30 min,
+ *     to 5 min as long as the cloud is not reached at all;
  *   - a refused login is repeated once an hour at most;
  *   - 403, or 429 twice running on login or refresh, is a block: 1 h doubling to 24 h of
  *     silence on every endpoint, because each call prolongs the block;
