@@ -21,6 +21,7 @@ void sync_note_error(struct sync *s, const char *what, enum err err, unsigned ht
 {
     uint32_t missed;
 
+    s->counts.errors += err == ERR_PARSE; /* all others: count_reply() */
     snprintf(s->counts.last_error, sizeof s->counts.last_error, "%s: %s", what,
              err_text(err));
     if (!log_limit_pass(&s->error_lines, 1000, now_ms, &missed))
