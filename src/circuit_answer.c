@@ -179,8 +179,9 @@ static void refused(struct circuit *c, enum err err, uint64_t now_ms)
     c->refused_for_good = err == ERR_BAD_REQUEST || err == ERR_REJECTED;
     if (c->refusals < UINT8_MAX)
         c->refusals++;
-    c->insist_at_ms =
-        err == ERR_REJECTED ? now_ms + wait_ms(c, c->refusals) : c->refused_until_ms;
+    c->insist_at_ms = err == ERR_REJECTED || err == ERR_NOT_FOUND
+                          ? now_ms + wait_ms(c, c->refusals)
+                          : c->refused_until_ms;
     if (err == ERR_FORBIDDEN)
         c->retry_at_ms = c->refused_until_ms;
     if (err == ERR_NOT_FOUND) /* to be looked up again */

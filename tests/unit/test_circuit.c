@@ -1023,6 +1023,10 @@ static void a_rejected_fallback_is_repeated(void **state)
         expect_nothing(&t);
         later_by(&t, 30 * SECONDS);
     }
+    expect_set(&t, 6, 6, 6);
+    done(&t, REQUEST_SET, ERR_NOT_FOUND, 404);
+    circuit_found(&t.c, 1, true, t.now_ms); /* it was there all the time */
+    later_by(&t, 2 * MINUTES);
     expect_obeyed(&t, 6, 6, 6);
     skip_reads(&t);
     expect_nothing(&t);
