@@ -676,14 +676,14 @@ def test_control(bench):
 def test_scenario(bench):
     events = [{"at_s": 60, "set": {"charger": SERIAL, "online": False}},
               {"at_s": 120, "fault": {"status": 503, "count": -1}},
-              {"at_s": 180, "clear_faults": True, "set": {"charger": SERIAL, "online": True}}]
+              {"at_s": 1320, "clear_faults": True, "set": {"charger": SERIAL, "online": True}}]
     sim, client = start(bench, "--speed", "100", "--scenario",
                         bench.write("scenario", json.dumps({"events": events})))
     until(lambda: not sim.charger()["online"], "60 s")
     until(lambda: client.ask("GET", "/api/sites").status == 503, "120 s")
-    until(lambda: client.ask("GET", "/api/sites").status == 200, "180 s")
+    until(lambda: client.ask("GET", "/api/sites").status == 200, "1320 s")
     equal(sim.charger()["online"], True, "online")
-    assert sim.call("GET", "/sim/state")["now_ms"] >= 180000
+    assert sim.call("GET", "/sim/state")["now_ms"] >= 1320000
 
 
 # The program.

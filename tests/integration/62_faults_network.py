@@ -136,10 +136,10 @@ def test_f18_day(bench):
         client.power(WATTS[9])  # wakes the gateway, whose waits do not run faster
         return 9 in sent()
 
-    until(newest_sent, lambda: f"9 A: {client.setpoint()}", 60, 0.15)
+    until(newest_sent, lambda: f"9 A: {client.setpoint()}", 60, 0.5)
     arrives(sim, client, 9)
     note(f"{late_s} s after the cable was plugged in again")
-    assert late_s < 400, f"after {late_s} s"
+    assert late_s < 600, f"after {late_s} s"  # of which 40 pass in each second here
     assert set(sent()) == {9}, f"sent: {sent()}"
     assert len(sim.ledger("POST", LOGIN)) - logins <= 1, "logins"
 
