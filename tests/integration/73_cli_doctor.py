@@ -39,7 +39,8 @@ def test_all_good(bench):
     """From the configuration to the charger and back through the gateway."""
     sim = bench.sim()
     gateway = bench.gateway(sim)
-    until(lambda: gateway.client().text(7036, 8) == SERIAL, "the gateway knows the charger")
+    client = gateway.client()
+    until(lambda: client.text(7036, 8) == SERIAL, "the gateway knows the charger")
     said = doctor(bench, "-c", gateway.path)
     for topic, words in (("configuration", "1 listener, 1 circuit"), ("password", "known"),
                          ("clock", "agrees"), ("login", "owner@"), ("garage", "fuse 32 A"),

@@ -18,6 +18,7 @@ from harness import CIRCUIT, SETTINGS, STAGE_CONFIRMED, WATTS, equal, settled, u
 KILLS = int(os.environ.get("EVECC_KILLS", "25"))
 DURABLE_S = 0.2  # an answered wish is on disk after this
 LOGIN = "/api/accounts/login"
+LOGIN_REFUSED = 1 << 4  # 7128
 NA32 = harness.NA32
 NOBODY = "http://127.0.0.1:9"  # discard: nobody answers there
 
@@ -227,18 +228,23 @@ def test_crash_loop_keeps_the_budget(bench):
     assert 5 < connects <= 10, f"{connects} connections to the hub"
 
 
+def until_refused(gateway):
+    client = gateway.client()
+    until(lambda: client.u32(7128) & LOGIN_REFUSED, "fault bit 4: login refused")
+
+
 def test_refused_password_is_not_tried_again_by_a_restart(bench):
     sim = bench.sim()
     gateway = bench.gateway(sim, password="wrong")
-    until(lambda: gateway.client().u32(7128) & 1 << 4, "fault bit 4: login refused")
+    until_refused(gateway)
     for _ in range(3):
         kill(gateway)
         gateway = bench.again(gateway, password="wrong")
-        until(lambda: gateway.client().u32(7128) & 1 << 4, "fault bit 4: login refused")
+        until_refused(gateway)
     equal(len(sim.ledger("POST", LOGIN)), 1, "logins")
     kill(gateway)
     gateway = bench.again(gateway)
-    assert not gateway.client().u32(7128) & 1 << 4, "another password is not refused yet"
+    assert not gateway.client().u32(7128) & LOGIN_REFUSED, "another password is not refused yet"
 
 
 def test_expired_wish_is_not_sent(bench):

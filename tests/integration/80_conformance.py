@@ -503,6 +503,8 @@ def all_or_nothing(lab):
       "one word of 7202/7203 is exception 3, by every function; no call to the cloud")
 def half_words(lab):
     client = lab.client()
+    until(lambda: client.u16(7301) == 0 or client.u16(7301) >= harness.STAGE_CONFIRMED,
+          "what was written before is in force")
     calls = len(lab.sim.setpoints())
     with lab.unchanged():
         for pdu in (fc6(7202, 0), fc6(7203, 3000), fc16(7202, [0]), fc16(7203, [3000, 160]),
